@@ -1,0 +1,122 @@
+"""The ``featureviz`` command."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+
+from featureviz.errors import FeaturevizError, ModelError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when it did what was asked, 2 with a line on stderr when it could not."""
+    given = sys.argv[1:] if argv is None else argv
+    # A spec may begin with a minus; a space before it tells argparse that it is not an option.
+    args = _parser().parse_args([f" {a}" if re.match(r"-[^-].", a) else a for a in given])
+    try:
+        return args.run(args)
+    except FeaturevizError as error:
+        print(f"featureviz: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("featureviz: interrupted, nothing was written", file=sys.stderr)
+        return 130
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from featureviz.gallery import demo
+
+    print(demo(args.out, count=args.gates, steps=args.steps, size=args.size, seed=args.seed))
+    return 0
+
+
+def _render(args: argparse.Namespace) -> int:
+    from featureviz.gallery import render_specs
+
+    page = render_specs(
+        _model(args), args.spec, args.out, batch=args.batch, steps=args.steps, size=args.size, views=args.views,
+        attempts=args.attempts, lr=args.lr, seed=args.seed, device=args.device,
+    )  # fmt: skip
+    print(page)
+    return 0
+
+
+def _layers(args: argparse.Namespace) -> int:
+    for layer in _model(args).layers():
+        print(layer)
+    return 0
+
+
+def _gates(args: argparse.Namespace) -> int:
+    model = _model(args)
+    if not model.gates:
+        raise ModelError(
+            f"{model.name} has no squeeze-and-excitation gates; `featureviz layers` lists what can be rendered instead"
+        )
+    print(model.gates)
+    return 0
+
+
+def _model(args: argparse.Namespace):
+    from featureviz.models import load
+
+    weights = None if args.weights == "none" else args.weights
+    return load(args.model, weights=weights, size=args.input)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from featureviz import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="featureviz", description="Render what excites and what suppresses any unit of a vision network."
+    )
+    parser.add_argument("--version", action="version", version=f"featureviz {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="what opens and closes twelve gates of the embedded network")
+    demo.add_argument("--out", default="gallery", help="folder for the gallery (default: gallery)")
+    demo.add_argument("--gates", type=_positive, default=12, help="how many gates (default: 12)")
+    _options(demo, steps=160)
+    demo.set_defaults(run=_demo)
+
+    render = commands.add_parser("render", help="render specs such as features.12:17 or -gate:features.12.block.2:3")
+    _model_options(render)
+    render.add_argument("spec", nargs="+", help="objectives, as many as you like")
+    render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
+    render.add_argument("--views", type=_positive, default=1, help="random views an image and step (default: 1)")
+    render.add_argument("--attempts", type=_positive, default=1, help="keep the best of so many (default: 1)")
+    render.add_argument("--lr", type=float, default=0.05, help="Adam's learning rate (default: 0.05)")
+    render.add_argument("--batch", type=_positive, default=16, help="images at a time (default: 16)")
+    render.add_argument("--device", default=None, help="cpu, cuda, mps (default: cpu)")
+    _options(render, steps=512)
+    render.set_defaults(run=_render)
+
+    for name, run, what in (
+        ("layers", _layers, "list a model's layers with their shapes"),
+        ("gates", _gates, "list a model's gates"),
+    ):
+        command = commands.add_parser(name, help=what)
+        _model_options(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="embedded, torchvision:NAME or timm:NAME")
+    parser.add_argument("--weights", default="default", help="path to a state dict, or none for random weights")
+    parser.add_argument("--input", type=_positive, default=None, help="the network's input size in pixels")
+
+
+def _options(parser: argparse.ArgumentParser, steps: int) -> None:
+    parser.add_argument("--steps", type=_positive, default=steps, help=f"steps of ascent (default: {steps})")
+    parser.add_argument("--size", type=_positive, default=128, help="image size in pixels (default: 128)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} was given; expected at least 1")
+    return value

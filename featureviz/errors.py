@@ -1,0 +1,58 @@
+"""The errors this library raises on purpose: what was given, what was expected, and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from featureviz.render import Rendering
+
+
+class FeaturevizError(Exception):
+    """Base of every error raised on purpose; the command line prints it and exits with 2."""
+
+
+class UnknownName(FeaturevizError, LookupError):
+    """A layer, gate, label or model that is not there; the text holds the nearest names that are."""
+
+
+class SpecError(FeaturevizError, ValueError):
+    """A spec string that cannot be parsed; the text marks the position."""
+
+
+class InvalidInput(FeaturevizError, ValueError):
+    """A value out of its range or a tensor of the wrong shape."""
+
+
+class ModelError(FeaturevizError, RuntimeError):
+    """The network itself failed on an image; the cause is chained."""
+
+
+class NonFinite(FeaturevizError, ArithmeticError):
+    """A score or a gradient became NaN or infinite.
+
+    ``step`` is where, ``term`` what, and ``rendering`` holds the last finite images.
+    """
+
+    def __init__(self, message: str, step: int, term: str) -> None:
+        super().__init__(message)
+        self.step, self.term = step, term
+        self.rendering: Rendering | None = None
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
+    """The error for a ``name`` that is not among ``known``, with the nearest that are.
+
+    >>> print(unknown("layer", "feature.3", ["features.3", "features.4", "classifier"]))
+    no layer 'feature.3'; nearest: 'features.3', 'features.4'
+    """
+    names = list(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5) or [n for n in names if name and name in n][:3]
+    text = f"no {kind} {name!r}"
+    if near:
+        text += "; nearest: " + ", ".join(repr(n) for n in near)
+    elif names:
+        text += f"; there are {len(names)}, the first: " + ", ".join(repr(n) for n in names[:3])
+    return UnknownName(f"{text}. {hint}" if hint else text)

@@ -1,0 +1,66 @@
+"""Judging images by views they were not optimised on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.activations import Rows
+from featureviz.model import TappedModel
+from featureviz.objective import Objective
+from featureviz.objectives import Gate
+from featureviz.rng import HELD_OUT, Rng
+from featureviz.transform import Pipeline, robust
+
+CHUNK = 64  # views a forward
+
+
+@final
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores ``[V,N]`` of N images under V fresh draws; where an image's goal holds gates, also those.
+
+    ``gates[i]`` and ``logits[i]`` map the spec of each gate in the goal of image i to its values ``[V]``.
+    """
+
+    scores: Tensor
+    gates: tuple[dict[str, Tensor], ...]
+    logits: tuple[dict[str, Tensor], ...]
+
+
+def evaluate(
+    model: TappedModel,
+    objective: Objective,
+    images: Tensor,
+    *,
+    draws: int = 16,
+    transforms: Iterable[nn.Module] | None = None,
+    seed: int = 0,
+) -> HeldOut:
+    """Score ``images`` ``[N,C,H,W]`` in [0,1] under ``draws`` draws of ``transforms`` that no ascent has seen.
+
+    ``transforms`` are :func:`robust` unless given, whatever the images were made under, so that figures compare.
+    """
+    pipeline = Pipeline(robust() if transforms is None else transforms).to(model.device)
+    objective = copy.deepcopy(objective).to(model.device)
+    size = model.input_size((images.shape[-2], images.shape[-1]))
+    scores: list[Tensor] = []
+    gates: list[dict[str, Tensor]] = []
+    logits: list[dict[str, Tensor]] = []
+    with torch.no_grad():
+        for numbers in torch.arange(len(images)).split(max(1, CHUNK // draws)):
+            goals = [[g for g in objective.goal(i).leaves() if isinstance(g, Gate)] for i in numbers.tolist()]
+            layers = dict.fromkeys([*objective.layers, *(gate.value_layer for goal in goals for gate in goal)])
+            rng = Rng(seed, numbers, draws, model.device, step=HELD_OUT)
+            views = pipeline(images[numbers].to(model.device).float(), rng, size)
+            activations = model(views, tuple(layers), Rows.of(numbers.tolist(), draws, model.device))
+            scores.append(objective(activations).view(-1, draws).cpu())
+            for goal, part in zip(goals, activations.per_image(), strict=True):
+                gates.append({gate.spec: gate.value(part).float().cpu() for gate in goal})
+                logits.append({gate.spec: gate(part).float().cpu() for gate in goal})
+    return HeldOut(torch.cat(scores).T.contiguous(), tuple(gates), tuple(logits))

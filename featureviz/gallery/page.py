@@ -1,0 +1,148 @@
+"""One HTML page that opens from disk: no server, no script, no outside address; light and dark, phone and desk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import final
+
+from featureviz.rendering import write_bytes
+
+
+@final
+@dataclass(frozen=True)
+class Picture:
+    """A tile's file name, what it shows, and the figure under it."""
+
+    file: str
+    title: str
+    figure: str
+    tone: str = ""  # "open" or "shut" colour the title
+
+
+@final
+@dataclass(frozen=True)
+class Range:
+    """A gate's value on natural images (quantiles at 0.1, 5, 50, 95, 99.9 %) and the renders' marks, in [0,1]."""
+
+    natural: tuple[float, float, float, float, float]
+    marks: tuple[tuple[str, float], ...]  # (class name, value): "open", "shut", "noise"
+
+
+@final
+@dataclass(frozen=True)
+class Card:
+    """One unit: its name, its pictures, where it stands among natural images, and a remark."""
+
+    title: str
+    subtitle: str
+    pictures: Sequence[Picture]
+    range: Range | None = None
+    remark: str = ""
+
+
+_STYLE = """
+:root{color-scheme:light dark;--paper:#faf9f7;--card:#fff;--ink:#1d1c1a;--soft:#6b6862;--line:#e4e1db;
+--open:#b4540a;--shut:#0b6a8f;--band:#c9c4ba;--range:#e6e2da}
+@media(prefers-color-scheme:dark){:root{--paper:#131312;--card:#1c1c1a;--ink:#eceae5;--soft:#a09c93;--line:#2e2d2a;
+--open:#f2a154;--shut:#6cc3e6;--band:#5a574f;--range:#34322e}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
+main{max-width:1240px;margin:0 auto;padding:clamp(20px,4vw,56px) clamp(14px,3vw,32px)}
+h1{font-size:clamp(26px,4vw,40px);line-height:1.15;letter-spacing:-.02em;margin:0 0 12px;text-wrap:balance}
+header p{max-width:68ch;color:var(--soft);margin:0 0 10px}
+header strong{color:var(--ink);font-weight:600}
+.cards{display:grid;gap:clamp(14px,2vw,24px);grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));margin-top:28px}
+.cards.small{grid-template-columns:repeat(auto-fill,minmax(min(46%,190px),1fr))}
+article{background:var(--card);border:1px solid var(--line);border-radius:14px;padding:16px;min-width:0}
+.small article{padding:10px}
+h2{font:600 16px/1.3 ui-monospace,SFMono-Regular,Menlo,monospace;margin:0;overflow-wrap:anywhere}
+.small h2{font-size:12.5px}
+.sub{color:var(--soft);font-size:13.5px;margin:2px 0 12px}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(120px,1fr));gap:10px}
+figure{margin:0;min-width:0}
+img{display:block;width:100%;border-radius:9px;background:var(--line)}
+figcaption{font-size:13.5px;margin-top:6px;color:var(--soft);font-variant-numeric:tabular-nums}
+figcaption b{display:block;font-weight:600;color:var(--ink)}
+b.open{color:var(--open)}b.shut{color:var(--shut)}
+svg{display:block;width:100%;height:44px;margin-top:12px;overflow:visible}
+svg text{font:11px system-ui,sans-serif;fill:var(--soft)}
+.remark{font-size:13.5px;color:var(--soft);margin:8px 0 0}
+.key{display:flex;flex-wrap:wrap;gap:6px 18px;font-size:13.5px;color:var(--soft);margin-top:14px}
+.key i{display:inline-block;width:18px;height:10px;border-radius:3px;margin-right:6px}
+footer{color:var(--soft);font-size:13.5px;margin-top:36px}
+"""
+_MARK = {"open": "var(--open)", "shut": "var(--shut)", "noise": "var(--ink)"}
+
+
+def write_page(
+    folder: Path, title: str, intro: Sequence[str], cards: Sequence[Card], footer: str = "", *, small: bool = False
+) -> Path:
+    """``index.html`` in ``folder``, its pictures beside it. ``intro`` are paragraphs of HTML; all else is text."""
+    key = _KEY if any(card.range for card in cards) else ""
+    body = (
+        f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{p}</p>' for p in intro)}{key}</header>"
+        f'<section class="cards{" small" if small else ""}">{"".join(map(_card, cards))}</section>'
+        f"<footer>{escape(footer)}</footer>"
+    )
+    text = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_STYLE}</style>'
+        f"<body><main>{body}</main></body></html>\n"
+    )
+    write_bytes(folder / "index.html", text.encode())
+    return folder / "index.html"
+
+
+_KEY = (
+    '<div class="key"><span><i style="background:var(--range)"></i>natural images, 99.8 %</span>'
+    '<span><i style="background:var(--band)"></i>90 %, and their median</span>'
+    '<span><i style="background:var(--ink);width:3px"></i>noise</span>'
+    '<span><i style="background:var(--shut);border-radius:50%;width:10px"></i>suppressed</span>'
+    '<span><i style="background:var(--open);border-radius:50%;width:10px"></i>excited</span></div>'
+)
+
+
+def _card(card: Card) -> str:
+    pictures = "".join(
+        f'<figure><img src="{escape(p.file, quote=True)}" alt="{escape(p.title + " " + card.title, quote=True)}"'
+        f' loading="lazy"><figcaption><b class="{p.tone}">{escape(p.title)}</b>{escape(p.figure)}</figcaption></figure>'
+        for p in card.pictures
+    )
+    remark = f'<p class="remark">{escape(card.remark)}</p>' if card.remark else ""
+    scale = _scale(card.range) if card.range else ""
+    return (
+        f'<article><h2>{escape(card.title)}</h2><div class="sub">{escape(card.subtitle)}</div>'
+        f'<div class="pair">{pictures}</div>{scale}{remark}</article>'
+    )
+
+
+def _scale(r: Range) -> str:
+    """The gate's axis from 0 to 1: natural images as bars, the renders and noise as marks."""
+
+    def x(value: float) -> str:
+        return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
+
+    def bar(low: float, high: float, colour: str) -> str:
+        width = f"{100 * max(high - low, 0.004):.2f}%"
+        return f'<rect x="{x(low)}" y="11" width="{width}" height="12" rx="3" fill="{colour}"/>'
+
+    low, q5, middle, q95, high = r.natural
+    marks = "".join(
+        f'<line x1="{x(v)}" x2="{x(v)}" y1="7" y2="27" stroke="{_MARK[name]}" stroke-width="3"/>'
+        if name == "noise"
+        else f'<circle cx="{x(v)}" cy="17" r="6.5" fill="{_MARK[name]}" stroke="var(--card)" stroke-width="2"/>'
+        for name, v in r.marks
+    )
+    told = ", ".join(f"{name} {v:.2f}" for name, v in r.marks)
+    return (
+        f'<svg role="img" aria-label="gate value: natural {low:.2f} to {high:.2f}, {told}">'
+        '<line x1="0" x2="100%" y1="17" y2="17" stroke="var(--line)" stroke-width="2"/>'
+        + bar(low, high, "var(--range)")
+        + bar(q5, q95, "var(--band)")
+        + f'<line x1="{x(middle)}" x2="{x(middle)}" y1="11" y2="23" stroke="var(--card)" stroke-width="2"/>{marks}'
+        '<text x="0" y="42">0 closed</text><text x="100%" y="42" text-anchor="end">open 1</text></svg>'
+    )

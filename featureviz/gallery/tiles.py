@@ -1,0 +1,54 @@
+"""Pictures and figures on disk: whole files, written when everything that they show is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featureviz.errors import InvalidInput
+from featureviz.rendering import contact_sheet, png, write_bytes
+
+
+def writable(folder: str | os.PathLike[str]) -> Path:
+    """``folder`` as a path, known before any work to be a place where files can be made; creates nothing."""
+    path = Path(folder)
+    ancestor = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not ancestor.is_dir():
+        raise InvalidInput(f"cannot write to {path}: {ancestor} is a file; give another --out")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise InvalidInput(f"cannot write to {path}: no permission in {ancestor}; give another --out")
+    return path
+
+
+def file_name(text: str) -> str:
+    """A spec as a file name.
+
+    >>> file_name("-gate:features.12.block.2:17")
+    'minus-gate-features.12.block.2-17.png'
+    """
+    text = re.sub(r"^-", "minus ", text)
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:120] + ".png"
+
+
+def write_tile(folder: Path, spec: str, image: Tensor, recipe: dict[str, Any]) -> str:
+    """One image ``[C,H,W]`` as a PNG with its recipe; the file's name, free of what is there from this run."""
+    name = file_name(spec)
+    write_bytes(folder / name, png(image, {**recipe, "goal": spec}))
+    return name
+
+
+def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) -> str:
+    """All images in one picture, ``sheet.png``."""
+    write_bytes(folder / "sheet.png", png(contact_sheet(torch.stack(images), columns)))
+    return "sheet.png"
+
+
+def write_report(folder: Path, report: dict[str, Any]) -> None:
+    """Every figure shown, as ``report.json``."""
+    write_bytes(folder / "report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())

@@ -1,0 +1,7 @@
+"""Image parameterizations: leaves that gradient ascent moves, and the decoder from leaves to pixels."""
+
+from featureviz.image.base import Parameterization as Parameterization
+from featureviz.image.fourier import FourierImage as FourierImage
+from featureviz.image.pixel import PixelImage as PixelImage
+
+__all__ = ["FourierImage", "Parameterization", "PixelImage"]

@@ -1,0 +1,69 @@
+"""Images whose leaves are their spectrum, scaled so that every frequency is as easy to move as natural images do."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.image import color
+from featureviz.image.base import Parameterization, Size, height_width, noise, starting
+
+
+def frequency_scale(height: int, width: int, decay: float) -> Tensor:
+    """``sqrt(HW) / max(f, 1 / max(H, W))^decay / 4``, ``[H, W//2+1]``, f in cycles a pixel.
+
+    Natural amplitudes fall as 1/f. The square root undoes irfft2's normalisation; the 4 is Lucid's, and with
+    ``sd=0.01`` gives its initial contrast.
+    """
+    fy = torch.fft.fftfreq(height)[:, None]
+    fx = torch.fft.rfftfreq(width)[None, :]
+    f = torch.sqrt(fx**2 + fy**2).clamp(min=1.0 / max(height, width))
+    return (height * width) ** 0.5 / f**decay / 4.0
+
+
+class FourierImage(Parameterization):
+    """N images of scaled Fourier coefficients: ``sigmoid(C irfft2(s * z))`` (Lucid's ``fft_image``).
+
+    z is the leaf ``[N,C,H,W//2+1,2]`` (real and imaginary part), s is :func:`frequency_scale`, C the colour matrix.
+
+    Args:
+        n: number of images.
+        size: side, or (height, width), in pixels, odd ones too; taken from ``image`` where left out.
+        channels: 3, or any other number, for which there is no colour to decorrelate.
+        decorrelate: work in decorrelated colour (RGB only).
+        decay: power of 1/f in the scale; 1 is natural, more is smoother.
+        sd: standard deviation of the initial noise in z (Lucid: 0.01).
+        seed: image i starts from noise keyed by (seed, i).
+        image: start from this instead of noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]; it comes back within 1e-3.
+
+    >>> FourierImage(2, (5, 7))().shape
+    torch.Size([2, 3, 5, 7])
+    """
+
+    def __init__(
+        self,
+        n: int = 1,
+        size: Size | None = None,
+        *,
+        channels: int = 3,
+        decorrelate: bool = True,
+        decay: float = 1.0,
+        sd: float = 0.01,
+        seed: int = 0,
+        image: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
+        start = None if image is None else starting(image, n, channels, size)
+        self.size = height_width(size or 128) if start is None else (start.shape[-2], start.shape[-1])
+        self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
+        if start is None:
+            leaf = noise((n, channels, *self.scale.shape, 2), sd, seed)
+        else:
+            spectrum = torch.fft.rfft2(color.to_signal(start.cpu(), self.matrix))
+            leaf = torch.view_as_real(spectrum / self.scale)
+        self.spectrum = nn.Parameter(leaf.contiguous())
+
+    def forward(self) -> Tensor:
+        coefficients = torch.view_as_complex(self.spectrum) * self.scale
+        return color.to_image(torch.fft.irfft2(coefficients, s=self.size), self.matrix)

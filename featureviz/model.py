@@ -1,0 +1,320 @@
+"""A network one can tap: any ``nn.Module``, normalised, frozen, read at named layers and left once they are known."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, final
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.activations import Activations, Rows
+from featureviz.errors import FeaturevizError, InvalidInput, ModelError, unknown
+from featureviz.image.base import Size, height_width
+
+if TYPE_CHECKING:
+    from featureviz.gates import Gates
+
+INPUT, OUTPUT = "input", "output"
+Enter = Callable[[nn.Module, Tensor], Any]
+
+
+@final
+@dataclass(frozen=True)
+class Tap:
+    """Where a tensor is read: a module's path and the side of it, ``output`` or ``input``; ``flat`` makes it [M,C]."""
+
+    module: str
+    side: str = OUTPUT
+    flat: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Layer:
+    """One row of ``fv.layers``: a module that ran, in order of running, with its output's shape for one image."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    calls: int
+    gate: bool = False
+
+    def __str__(self) -> str:
+        note = "  gate" if self.gate else f"  runs {self.calls} times" if self.calls > 1 else ""
+        return f"{self.name:40} {self.type:24} {list(self.shape)}{note}"
+
+
+class _Reached(BaseException):
+    """Every wanted tap has been read: leave the network. Not an Exception, so a network's own handlers let it pass."""
+
+
+@final
+class TappedModel(nn.Module):
+    """A private, frozen copy of a network that reads named layers and stops at the deepest one wanted.
+
+    The copy shares the weights' memory with the caller's network and nothing else: its flags, modes, hooks and
+    gradients stay as they are. Normalisation is ``(x - mean) / std``.
+
+    ``forward(x, layers) -> Activations``; x is ``[M,3,H,W]`` in [0,1]. A layer is a module's path, or ``"input"``
+    (x itself), ``"output"`` (what the network returns), ``"gate:SITE"`` (an SE block's logits ``[M,C]``) or
+    ``"gate value:SITE"``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float] | float | None = None,
+        std: Sequence[float] | float | None = None,
+        size: Size | None = None,
+        labels: Sequence[str] | None = None,
+        enter: Enter | None = None,
+        channels: int = 3,
+        name: str = "",
+    ) -> None:
+        super().__init__()
+        self.net = private_copy(net)
+        self.mean = nn.Buffer(_per_channel(mean, 0.0, channels, "mean"))
+        self.std = nn.Buffer(_per_channel(std, 1.0, channels, "std"))
+        if bool((self.std <= 0).any()):
+            raise InvalidInput(f"std={std} was given; expected positive numbers")
+        self.size, self.labels, self.enter, self.channels = size, labels, enter, channels
+        self.name = name or type(net).__name__
+        self._tables: dict[tuple[int, int], tuple[dict[str, Layer], Exception | None]] = {}
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.net.parameters()), self.mean.device)
+
+    def on(self, device: torch.device | str | None) -> TappedModel:
+        """Itself, or a copy on another device; itself is never moved."""
+        if device is None or torch.empty(0, device=device).device == self.device == self.mean.device:
+            return self
+        return copy.deepcopy(self).to(device)
+
+    def input_size(self, image: tuple[int, int]) -> tuple[int, int]:
+        """The size of the views of a (height, width) image: its short side becomes ``size``, if that is a number."""
+        if self.size is None:
+            return image
+        if isinstance(self.size, int):
+            factor = self.size / min(image)
+            return round(image[0] * factor), round(image[1] * factor)
+        return height_width(self.size)
+
+    def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
+        """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
+        taken = {INPUT: x} if INPUT in layers else {}
+        taps = {name: self.tap(name, x) for name in layers if name not in (INPUT, OUTPUT)}
+        if taps or OUTPUT in layers:
+            taken |= self.read(x, taps, whole=OUTPUT in layers)
+        return Activations(taken, rows or Rows.of(len(x), device=x.device), self.labels)
+
+    def read(self, x: Tensor, taps: Mapping[str, Tap], *, whole: bool = False) -> dict[str, Tensor]:
+        """Run until every tap is read, in order of running; ``whole`` runs on and adds ``"output"``."""
+        taken: dict[str, Tensor] = {}
+
+        def take(name: str, tensor: Any) -> None:
+            if not isinstance(tensor, Tensor):
+                raise ModelError(f"layer {name!r} gives a {type(tensor).__name__}, not a tensor; tap a layer inside it")
+            tensor = tensor.flatten(1) if taps[name].flat else tensor
+            last = not whole and len(taken.keys() | {name}) == len(taps)
+            taken[name] = tensor if last else tensor.clone()  # what runs on may overwrite it in place
+            if last:
+                raise _Reached
+
+        with self._hooked(taps, take):
+            try:
+                output = self._enter(x)
+                if whole:
+                    taken[OUTPUT] = _logits(output)
+            except _Reached:
+                pass
+        return taken
+
+    def tap(self, name: str, x: Tensor | None = None) -> Tap:
+        """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
+        for prefix in ("gate value:", "gate:"):
+            if name.startswith(prefix):
+                site = self.gates[name.removeprefix(prefix)]
+                return site.value if prefix == "gate value:" else site.logits
+        size = (x.shape[-2], x.shape[-1]) if x is not None else self._probe_size
+        ran, failure = self._table(size)
+        layer = ran.get(name)
+        if layer is None:
+            if name not in dict(self.net.named_modules()):
+                raise unknown("layer", name, ran or dict(self.net.named_modules()), "`fv.layers(model)` lists them.")
+            if failure is not None:
+                raise self._failed(size, failure, f"before layer {name!r} was reached") from failure
+            raise ModelError(
+                f"layer {name!r} does not run in {self.name}'s forward; `fv.layers(model)` lists those that do"
+            )
+        if layer.calls > 1:
+            raise ModelError(
+                f"layer {name!r} runs {layer.calls} times in one forward, so its activation is ambiguous; tap a module"
+                " before or after it"
+            )
+        return Tap(name)
+
+    def layers(self) -> list[Layer]:
+        """Every module that runs, in order, with its output's shape for one image."""
+        ran = self.check()
+        sites = {site.name for site in self.gates.values()}
+        return [Layer(r.name, r.type, r.shape, r.calls, r.name in sites) for r in ran.values()]
+
+    def check(self) -> dict[str, Layer]:
+        """The modules that run at the network's own size, by name; an error if its forward fails there."""
+        ran, failure = self._table(self._probe_size)
+        if failure is not None:
+            raise self._failed(self._probe_size, failure, "") from failure
+        return ran
+
+    @cached_property
+    def gates(self) -> Gates:
+        """The SE gates, found and checked once."""
+        from featureviz.gates import discover
+
+        return discover(self)
+
+    def probe(self, n: int = 1) -> Tensor:
+        """``[n,C,H,W]`` of uniform noise at the network's own size, the same each time: to look inside with."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(n, self.channels, *self._probe_size, generator=generator).to(self.device)
+
+    @property
+    def _probe_size(self) -> tuple[int, int]:
+        return self.input_size((224, 224))
+
+    def _enter(self, x: Tensor) -> Any:
+        parameter = next(self.net.parameters(), self.mean)
+        x = ((x - self.mean) / self.std).to(parameter.dtype)
+        return self.net(x) if self.enter is None else self.enter(self.net, x)
+
+    @contextmanager
+    def _hooked(self, taps: Mapping[str, Tap], take: Callable[[str, Any], None]) -> Iterator[None]:
+        """Hooks that live for one forward."""
+        handles = []
+        try:
+            for name, tap in taps.items():
+                module, read = self.net.get_submodule(tap.module), partial(take, name)
+                if tap.side == INPUT:
+                    handles.append(module.register_forward_pre_hook(lambda _m, args, read=read: read(args[0])))
+                else:
+                    handles.append(module.register_forward_hook(lambda _m, _a, out, read=read: read(out)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _table(self, size: tuple[int, int]) -> tuple[dict[str, Layer], Exception | None]:
+        """The modules that run on one image of ``size``, and what stopped the forward, if anything did."""
+        if size not in self._tables:
+            shapes: dict[str, tuple[int, ...]] = {}
+            calls: Counter[str] = Counter()
+            failure: Exception | None = None
+            handles = []
+            for name, module in self.net.named_modules():
+                if name:
+
+                    def note(_module: nn.Module, _args: Any, out: Any, name: str = name) -> None:
+                        calls[name] += 1
+                        if isinstance(out, Tensor):
+                            shapes[name] = tuple(out.shape)
+
+                    handles.append(module.register_forward_hook(note))
+            try:
+                with torch.no_grad():
+                    self._enter(torch.full((1, self.channels, *size), 0.5, device=self.device))
+            except FeaturevizError:
+                raise
+            except Exception as error:  # the caller's network may raise anything; kept, and raised where it matters
+                failure = error
+            finally:
+                for handle in handles:
+                    handle.remove()
+            kinds = {name: type(module).__name__ for name, module in self.net.named_modules()}
+            self._tables[size] = ({n: Layer(n, kinds[n], s, calls[n]) for n, s in shapes.items()}, failure)
+        return self._tables[size]
+
+    def _failed(self, size: tuple[int, int], failure: Exception, where: str) -> ModelError:
+        return ModelError(
+            f"{self.name}'s forward failed on [1,{self.channels},{size[0]},{size[1]}]{' ' + where if where else ''}:"
+            f" {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
+            "\nif the image is too small for the network give a larger size; if the network is not called as net(x)"
+            " give wrap(net, enter=...)"
+        )
+
+
+def wrap(
+    net: nn.Module,
+    *,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    size: Size | None = None,
+    labels: Sequence[str] | None = None,
+    enter: Enter | None = None,
+    channels: int = 3,
+    name: str = "",
+) -> TappedModel:
+    """Make any network ready to be visualised; the network itself is left exactly as it is.
+
+    Args:
+        net: any ``nn.Module``.
+        mean: subtracted from images in [0,1], a number or one a channel; 0 if left out.
+        std: divided by afterwards; 1 if left out.
+        size: the input the network wants: a number for the short side, (height, width), or None for any.
+        labels: class names, for ``Logit("golden retriever")``.
+        enter: ``enter(net, x)`` in the place of ``net(x)``, for what is not a plain image classifier.
+        channels: image channels, 3 for RGB.
+        name: what reports call it.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    >>> model = wrap(net, mean=0.5, std=0.25, size=16)
+    >>> model(torch.rand(2, 3, 16, 16), ["0"])["0"].shape
+    torch.Size([2, 8, 14, 14])
+    """
+    return TappedModel(net, mean=mean, std=std, size=size, labels=labels, enter=enter, channels=channels, name=name)
+
+
+def layers(model: TappedModel) -> list[Layer]:
+    """Every layer that runs, in order: name, type, output shape for one image, and whether it is a gated block."""
+    return model.layers()
+
+
+def private_copy(net: nn.Module) -> nn.Module:
+    """A copy in eval mode, frozen, without in-place modules, whose weights share the original's memory."""
+    if not isinstance(net, nn.Module):
+        raise InvalidInput(f"a {type(net).__name__} was given; expected an nn.Module")
+    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in net.parameters()}
+    shared |= {id(b): b.detach() for b in net.buffers()}
+    try:
+        twin = copy.deepcopy(net, shared)
+    except Exception as error:
+        raise ModelError(
+            f"{type(net).__name__} cannot be copied ({error}); keep non-leaf tensors out of its attributes, or pass a"
+            " freshly built network"
+        ) from error
+    for module in twin.modules():
+        if getattr(module, "inplace", False) is True:
+            setattr(module, "inplace", False)  # noqa: B010 - else it overwrites what a tap has read
+    return twin.eval().requires_grad_(False)
+
+
+def _per_channel(value: Sequence[float] | float | None, default: float, channels: int, what: str) -> Tensor:
+    numbers = torch.as_tensor(default if value is None else value, dtype=torch.float32).flatten()
+    if len(numbers) not in (1, channels):
+        raise InvalidInput(f"{what}={value} was given; expected a number, or {channels} of them")
+    return numbers.expand(channels).clone().view(1, channels, 1, 1)
+
+
+def _logits(output: Any) -> Tensor:
+    for candidate in (output, getattr(output, "logits", None)):
+        if isinstance(candidate, Tensor):
+            return candidate
+    raise ModelError(f"the network returns a {type(output).__name__}; give wrap(net, enter=...) that returns a tensor")

@@ -1,0 +1,68 @@
+"""The network that ships inside the package: a MobileNetV3 of 0.6 M parameters with nine SE blocks.
+
+It is torchvision's own ``MobileNetV3`` class, only narrow and shallow, so whatever works on it works on
+``mobilenet_v3_small`` and ``mobilenet_v3_large``. It was distilled from EfficientNet-Lite0 by
+``scripts/train_embedded.py``; the model card is ``docs/embedded.md``.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.lab.statistics import GateStatistics
+from featureviz.model import TappedModel, wrap
+
+# (in, kernel, expanded, out, stride) of each inverted residual; an SE block with hard-sigmoid in every one.
+BLOCKS = (
+    (16, 3, 48, 16, 1),
+    (16, 3, 64, 24, 2),
+    (24, 3, 96, 24, 1),
+    (24, 5, 96, 40, 2),
+    (40, 5, 160, 40, 1),
+    (40, 5, 160, 40, 1),
+    (40, 3, 240, 80, 2),
+    (80, 3, 320, 80, 1),
+    (80, 3, 320, 80, 1),
+)
+SIZE = 96
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def embedded_net() -> nn.Module:
+    """The architecture with fresh weights: ``[N,3,96,96]`` normalised RGB to ``[N,1000]`` logits.
+
+    >>> sum(p.numel() for p in embedded_net().parameters())
+    602504
+    """
+    from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+
+    rows = [InvertedResidualConfig(i, k, e, o, True, "HS", s, 1, 1.0) for i, k, e, o, s in BLOCKS]
+    return MobileNetV3(rows, last_channel=128, dropout=0.0)
+
+
+def load(size: int | tuple[int, int] | None = None) -> TappedModel:
+    """The trained network, ready to tap, with ImageNet's class names."""
+    from torchvision.models import MobileNet_V3_Large_Weights
+
+    net = embedded_net()
+    net.load_state_dict({name: _full(t) for name, t in _saved("embedded.pt").items()})
+    labels = MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
+    return wrap(net, mean=MEAN, std=STD, size=size or SIZE, labels=labels, name="embedded")
+
+
+def natural_gates() -> GateStatistics:
+    """How its gates behave on photographs it was never trained on (``docs/embedded.md``)."""
+    with as_file(files("featureviz.models") / "embedded_gates.pt") as path:
+        return GateStatistics.load(path)
+
+
+def _saved(name: str) -> dict[str, Tensor]:
+    with as_file(files("featureviz.models") / name) as path:
+        return torch.load(path, weights_only=True)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor  # shipped in half precision

@@ -1,0 +1,275 @@
+"""Objectives and their algebra: what an image is asked to maximise. The leaves are in ``objectives.py``."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.activations import Activations
+from featureviz.errors import InvalidInput
+
+
+class Objective(nn.Module, ABC):
+    """A score for every view, higher is better: abstract.
+
+    Args:
+        layers: the activations it reads, known before any forward, so that the network can stop there.
+        spec: the expression that writes it; ``repr`` prints it.
+        n: how many images it describes; 1 stands for any number of images with the same goal.
+
+    ``forward(activations) -> [M]``, one score a row, row i from row i alone. Objectives are immutable: ``a + b``,
+    ``a - b``, ``2 * a``, ``a * b``, ``-a`` and ``a / 2`` make new ones. Target vectors and indices are buffers.
+
+    >>> from featureviz.objectives import Channel
+    >>> 2 * Channel("features.12", 17) - Channel("features.3", 4) / 2
+    2*features.12:17 - 0.5*features.3:4
+    """
+
+    def __init__(self, layers: Iterable[str], spec: str = "", n: int = 1) -> None:
+        super().__init__()
+        self.layers = tuple(dict.fromkeys(layers))
+        self.spec = spec or f"{type(self).__name__}({', '.join(self.layers)})"
+        self.n = n
+
+    @abstractmethod
+    def forward(self, activations: Activations) -> Tensor:
+        """``[M]`` scores."""
+
+    def leaves(self) -> Iterator[Objective]:
+        """The objectives an expression is made of, left to right."""
+        yield self
+
+    def goal(self, image: int) -> Objective:
+        """What image number ``image`` is asked for: itself, unless it describes several images."""
+        return self
+
+    def __add__(self, other: Objective | float) -> Objective:
+        return _linear([(1.0, self), (1.0, other)])
+
+    def __sub__(self, other: Objective | float) -> Objective:
+        return _linear([(1.0, self), (-1.0, other)])
+
+    def __radd__(self, other: float) -> Objective:
+        return _linear([(1.0, other), (1.0, self)])
+
+    def __rsub__(self, other: float) -> Objective:
+        return _linear([(1.0, other), (-1.0, self)])
+
+    def __neg__(self) -> Objective:
+        return _linear([(-1.0, self)])
+
+    def __mul__(self, other: Objective | float) -> Objective:
+        if isinstance(other, Objective):
+            return Product(self, other)
+        return _linear([(_number(other), self)])
+
+    def __rmul__(self, other: float) -> Objective:
+        return _linear([(_number(other), self)])
+
+    def __truediv__(self, other: float) -> Objective:
+        if _number(other) == 0:
+            raise InvalidInput(f"({self.spec}) / 0 was given; an objective is divided by a number other than 0")
+        return _linear([(1.0 / other, self)])
+
+    def __repr__(self) -> str:
+        return self.spec
+
+
+@final
+class Linear(Objective):
+    """``constant + sum of weight * objective``: what ``+``, ``-`` and numbers make."""
+
+    def __init__(self, terms: Sequence[tuple[float, Objective]], constant: float = 0.0) -> None:
+        parts = [o for _, o in terms]
+        super().__init__(_layers(parts), _linear_spec(terms, constant), _images(parts))
+        self.weights, self.constant = tuple(w for w, _ in terms), constant
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, activations: Activations) -> Tensor:
+        total: Tensor | None = None
+        for weight, part in zip(self.weights, self.parts, strict=True):
+            score = part(activations) if weight == 1 else weight * part(activations)
+            total = score if total is None else total + score
+        if total is None:
+            total = torch.zeros_like(activations.rows.image, dtype=torch.float32)
+        return total + self.constant if self.constant else total
+
+    def leaves(self) -> Iterator[Objective]:
+        return _leaves(self.parts)
+
+    def goal(self, image: int) -> Objective:
+        goals = [(w, _objective(p).goal(image)) for w, p in zip(self.weights, self.parts, strict=True)]
+        return self if self.n == 1 else Linear(goals, self.constant)
+
+
+@final
+class Product(Objective):
+    """``a * b``, row by row."""
+
+    def __init__(self, first: Objective, second: Objective) -> None:
+        spec = "*".join(f"({o.spec})" if isinstance(o, Linear) else o.spec for o in (first, second))
+        super().__init__(_layers([first, second]), spec, _images([first, second]))
+        self.parts = nn.ModuleList([first, second])
+
+    def forward(self, activations: Activations) -> Tensor:
+        return self.parts[0](activations) * self.parts[1](activations)
+
+    def leaves(self) -> Iterator[Objective]:
+        return _leaves(self.parts)
+
+    def goal(self, image: int) -> Objective:
+        first, second = (_objective(part).goal(image) for part in self.parts)
+        return self if self.n == 1 else Product(first, second)
+
+
+@final
+class PerImage(Objective):
+    """Image i of a batch gets objective i.
+
+    Many units of one layer are one gather, ``Channel("features.12", [3, 14, 15])``; this is for the rest.
+
+    >>> from featureviz.objectives import Channel
+    >>> PerImage([Channel("features.3", 1), -Channel("features.5", 2)])
+    [features.3:1, -features.5:2]
+    """
+
+    def __init__(self, objectives: Iterable[Objective]) -> None:
+        parts = list(objectives)
+        if not parts or any(o.n != 1 for o in parts):
+            raise InvalidInput(f"PerImage got {parts}; expected at least one objective, each for a single image")
+        super().__init__(_layers(parts), f"[{', '.join(o.spec for o in parts)}]", len(parts))
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, activations: Activations) -> Tensor:
+        numbers = activations.rows.images
+        if max(numbers) >= len(self.parts):
+            raise InvalidInput(f"PerImage has {len(self.parts)} objectives; image {max(numbers)} has none")
+        return torch.cat([self.parts[i](a) for i, a in zip(numbers, activations.per_image(), strict=True)])
+
+    def leaves(self) -> Iterator[Objective]:
+        return _leaves(self.parts)
+
+    def goal(self, image: int) -> Objective:
+        return _objective(self.parts[image])
+
+
+@final
+class Function(Objective):
+    """A leaf made by :func:`objective`: a pure function of one layer's activations."""
+
+    def __init__(self, factory: ObjectiveFactory, layer: str, args: tuple[Any, ...]) -> None:
+        written = "".join(f", {_written(a)}" for a in args)
+        super().__init__([layer], f"{factory.__name__}({layer}{written})")
+        self.factory, self.args = factory, args
+
+    def forward(self, activations: Activations) -> Tensor:
+        return self.factory.function(activations[self.layers[0]], *self.args)
+
+
+@final
+class ObjectiveFactory:
+    """What ``@objective`` leaves in the place of a function: called with a layer, it gives an objective."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+        self.signature = inspect.signature(function)
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__doc__, self.__module__ = function.__doc__, function.__module__
+
+    def __call__(self, layer: str, *args: Any, **kwargs: Any) -> Objective:
+        try:
+            bound = self.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise InvalidInput(f"{self.__name__}{self.signature}: {error}; call it with a layer's name first") from None
+        bound.apply_defaults()
+        return Function(self, layer, bound.args[1:])
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled by name, like the function it replaced
+
+
+def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
+    """Make an objective of a function of one layer's activations, ``[M,C,H,W]`` or ``[M,C]`` to ``[M]``.
+
+    >>> @objective
+    ... def sparse_channel(a, unit, penalty=0.1):
+    ...     return a[:, unit].mean((1, 2)) - penalty * a.abs().mean((1, 2, 3))
+    >>> sparse_channel("features.12", 17)
+    sparse_channel(features.12, 17, 0.1)
+    """
+    return ObjectiveFactory(function)
+
+
+def sum(objectives: Iterable[Objective]) -> Objective:
+    """All of them added up, flat however many there are.
+
+    >>> from featureviz.objectives import Channel
+    >>> sum(Channel("features.3", c) for c in range(3))
+    features.3:0 + features.3:1 + features.3:2
+    """
+    return _linear([(1.0, o) for o in objectives])
+
+
+def _linear(terms: Iterable[tuple[float, Objective | float]]) -> Linear:
+    flat: list[tuple[float, Objective]] = []
+    constant = 0.0
+    for weight, term in terms:
+        if isinstance(term, Linear):
+            flat += [(weight * w, _objective(o)) for w, o in zip(term.weights, term.parts, strict=True)]
+            constant += weight * term.constant
+        elif isinstance(term, Objective):
+            flat.append((weight, term))
+        else:
+            constant += weight * _number(term)
+    return Linear(flat, constant)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise TypeError(f"an objective cannot be combined with {value!r}; expected an objective or a number")
+
+
+def _layers(parts: Iterable[Objective]) -> list[str]:
+    return [layer for part in parts for layer in part.layers]
+
+
+def _images(parts: Sequence[Objective]) -> int:
+    counts = {o.n for o in parts if o.n != 1}
+    if len(counts) > 1:
+        described = ", ".join(f"{o.spec} ({o.n})" for o in parts)
+        raise InvalidInput(f"objectives for different numbers of images cannot be combined: {described}")
+    return counts.pop() if counts else 1
+
+
+def _leaves(parts: Iterable[nn.Module]) -> Iterator[Objective]:
+    for part in parts:
+        yield from _objective(part).leaves()
+
+
+def _objective(part: nn.Module) -> Objective:
+    assert isinstance(part, Objective)  # a ModuleList does not know what it holds
+    return part
+
+
+def _linear_spec(terms: Sequence[tuple[float, Objective]], constant: float) -> str:
+    written = [(w, o.spec if abs(w) == 1 else f"{_written(abs(w))}*{o.spec}") for w, o in terms]
+    if constant or not terms:
+        written.append((constant, _written(abs(constant))))
+    first, *rest = written
+    return ("-" if first[0] < 0 else "") + first[1] + "".join(f" {'-' if w < 0 else '+'} {text}" for w, text in rest)
+
+
+def _written(value: Any) -> str:
+    """A number as short as it can be read back from; anything else as Python writes it."""
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(builtins.map(_written, value))}]"
+    return repr(value)

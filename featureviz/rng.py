@@ -1,0 +1,132 @@
+"""Random numbers keyed by (seed, image, view, step), so that an image never depends on its batch.
+
+A counter-based generator: every number is a hash of its own coordinates, so there is no stream for the rows of a
+batch to share. Image 17 draws the same numbers alone, in a batch of 100, on another worker or after a resume. The
+hash is SplitMix64 (Steele, Lea & Flood 2014) on int64 tensors, whose products wrap; a few integer operations, on
+whatever device the rows live. The step is a device tensor, so a captured graph draws anew at every replay.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+INITIAL, HELD_OUT = -1, -2  # steps that no ascent reaches: the first image, and the views it is judged by
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_GOLDEN, _MIX1, _MIX2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # logical, where int64 shifts arithmetically
+
+
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ _shift(x, 30)) * _MIX1
+    x = (x ^ _shift(x, 27)) * _MIX2
+    return x ^ _shift(x, 31)
+
+
+def _absorb(state: Tensor, key: Tensor | int) -> Tensor:
+    offset = _signed((key + 1) * _GOLDEN % (1 << 64)) if isinstance(key, int) else (key + 1) * _GOLDEN
+    return _mix(state + offset)
+
+
+class Rng:
+    """Uniforms and normals for ``M = N * views`` rows, image-major: row ``i * views + k`` is view k of image i.
+
+    Args:
+        seed: any integer.
+        images: how many images, or their numbers ``[N]``.
+        views: rows an image.
+        device: where the numbers are made.
+        step: the step to start at.
+
+    Within a step each call is a new draw; ``at(step)`` and ``advance()`` start the next step's draws.
+
+    >>> alone, crowd = Rng(7, torch.tensor([3])), Rng(7, 5)
+    >>> bool(alone.uniform()[0] == crowd.uniform()[3])
+    True
+    """
+
+    COLUMNS = 16  # uniforms hashed at once: one small burst of kernels serves every scalar draw of a step
+
+    def __init__(
+        self,
+        seed: int,
+        images: int | Tensor,
+        views: int = 1,
+        device: torch.device | str | None = None,
+        step: int = 0,
+    ) -> None:
+        numbers = torch.arange(images) if isinstance(images, int) else images
+        numbers = numbers.to(device=device, dtype=torch.int64)
+        state = _absorb(torch.full_like(numbers, _signed(seed % (1 << 64))), numbers)
+        view = torch.arange(views, device=numbers.device)
+        self.views = views
+        self.step = torch.tensor(step, device=numbers.device)
+        self._rows = _absorb(state[:, None], view[None, :]).flatten()  # [M]
+        self._restart()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def device(self) -> torch.device:
+        return self._rows.device
+
+    def advance(self) -> None:
+        """Go to the next step; no host synchronisation."""
+        self.step += 1
+        self._restart()
+
+    def at(self, step: int) -> Rng:
+        """Go to ``step``: the same step draws the same numbers again."""
+        self.step.fill_(step)
+        self._restart()
+        return self
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
+        """Uniform in [low, high), ``[M, *shape]`` float32."""
+        if shape:
+            numbers = self._floats(self._hash(math.prod(shape))).view(-1, *shape)
+        else:
+            if self._column % self.COLUMNS == 0:
+                self._block = self._floats(self._hash(self.COLUMNS))
+            numbers = self._block[:, self._column % self.COLUMNS]
+            self._column += 1
+        return numbers * (high - low) + low
+
+    def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
+        """Standard normal, ``[M, *shape]`` float32 (Box-Muller: one hash gives two numbers)."""
+        count = math.prod(shape)
+        bits = self._hash((count + 1) // 2)
+        radius = torch.sqrt(-2.0 * torch.log(1.0 - self._floats(bits)))  # 1 - u is in (0, 1]
+        angle = (2 * math.pi) * self._floats(bits << 24)
+        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
+        return both[:, :count].reshape(-1, *shape)
+
+    def integers(self) -> Tensor:
+        """63 random bits, ``[M]`` int64."""
+        return _shift(self._hash(1)[:, 0], 1)
+
+    def _restart(self) -> None:
+        self._draw = 0
+        self._column = 0
+        self._block = torch.empty(0)
+
+    def _hash(self, count: int) -> Tensor:
+        state = _absorb(_absorb(self._rows, self.step), self._draw)
+        self._draw += 1
+        counter = torch.arange(1, count + 1, device=self.device) * _GOLDEN
+        return _mix(state[:, None] + counter)  # [M, count]
+
+    @staticmethod
+    def _floats(bits: Tensor) -> Tensor:
+        return _shift(bits, 40).to(torch.float32) * 2.0**-24

@@ -1,0 +1,29 @@
+"""Robustness pixel by pixel."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from featureviz.errors import InvalidInput
+from featureviz.rng import Rng
+from featureviz.transform.base import Draw, Pixelwise
+
+
+class Noise(Pixelwise):
+    """Add normal noise of standard deviation ``sd``, in units of the image's range 0..1, to every value."""
+
+    def __init__(self, sd: float = 0.02, channels: int = 3) -> None:
+        super().__init__()
+        self.channels = channels
+        if not sd >= 0:
+            raise InvalidInput(f"Noise got sd={sd}; expected at least 0")
+        self.sd = float(sd)
+
+    def draw(self, rng: Rng, size: tuple[int, int]) -> Draw:
+        return (rng.normal((self.channels, *size)),)
+
+    def transform(self, images: Tensor, draw: Draw) -> Tensor:
+        return images + self.sd * draw[0].to(images.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.sd:g}"

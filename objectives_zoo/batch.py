@@ -1,0 +1,67 @@
+"""Objectives that look across a batch: the exceptions to the law that an image is rendered as if it were alone."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from featureviz import Activations, Objective, PerImage
+
+
+@final
+class Diversity(Objective):
+    """How unlike the other images an image is: minus the mean cosine between their Gram matrices at ``layer``.
+
+    ``G_i = a_i a_i^T`` over positions, normalised to length 1; the score of image i is ``-mean_{j != i} <G_i, G_j>``
+    (Olah et al. 2017, Lucid's ``diversity``). View k of an image is compared with view k of the others.
+
+    >>> from featureviz import Channel
+    >>> Channel("features.6", [3, 3, 3, 3]) + 2 * Diversity("features.6")
+    features.6:[3, 3, 3, 3] + 2*Diversity(features.6)
+    """
+
+    def __init__(self, layer: str) -> None:
+        super().__init__([layer])
+
+    def forward(self, activations: Activations) -> Tensor:
+        a = activations[self.layers[0]].flatten(2)  # [M,C,P]
+        gram = (a @ a.mT).flatten(1)
+        gram = gram / gram.norm(dim=1, keepdim=True).clamp(min=1e-10)
+        views = activations.rows.views
+        each = gram.unflatten(0, (-1, views)).transpose(0, 1)  # [K,N,C*C]
+        likeness = (each @ each.mT).sum(2) - 1.0  # [K,N], without its own
+        return -(likeness / max(1, each.shape[1] - 1)).transpose(0, 1).flatten()
+
+
+@final
+class Alignment(Objective):
+    """Keeps neighbours of a series alike: ``-mean (a_i - a_j)^2`` over neighbours j of image i at ``layer``.
+
+    For interpolations (Lucid's ``alignment``, nearest neighbours only).
+
+    >>> Alignment("features.3")
+    Alignment(features.3)
+    """
+
+    def __init__(self, layer: str) -> None:
+        super().__init__([layer])
+
+    def forward(self, activations: Activations) -> Tensor:
+        a = activations[self.layers[0]].flatten(1).unflatten(0, (-1, activations.rows.views))  # [N,K,P]
+        steps = a.diff(dim=0).square().mean(2)  # [N-1,K]
+        score = a.new_zeros(a.shape[:2])
+        score[1:] -= steps
+        score[:-1] -= steps
+        return score.flatten()
+
+
+def interpolation(first: Objective, second: Objective, n: int) -> Objective:
+    """A series of n images from ``first`` to ``second``: image i climbs ``(1 - t) first + t second``, t from 0 to 1.
+
+    >>> from featureviz import Channel
+    >>> interpolation(Channel("features.6", 1), Channel("features.6", 2), 3)
+    [features.6:1, 0.5*features.6:1 + 0.5*features.6:2, features.6:2]
+    """
+    mixes = [i / max(1, n - 1) for i in range(n)]
+    return PerImage([first if t == 0 else second if t == 1 else (1 - t) * first + t * second for t in mixes])

@@ -1,0 +1,17 @@
+"""A unit and nothing else."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from featureviz import objective
+
+
+@objective
+def sparse_channel(a: Tensor, unit: int, penalty: float = 0.1) -> Tensor:
+    """``mean a[:, unit] - penalty * mean |a|``: reward one unit, tax the layer; ``[M,C,H,W]`` to ``[M]``.
+
+    >>> sparse_channel("features.6", 17)
+    sparse_channel(features.6, 17, 0.1)
+    """
+    return a[:, unit].mean((1, 2)) - penalty * a.abs().mean((1, 2, 3))
