@@ -112,6 +112,8 @@ class TappedModel(nn.Module):
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
         taken = {INPUT: x} if INPUT in layers else {}
         taps = {name: self.tap(name, x) for name in layers if name not in (INPUT, OUTPUT)}
+        if OUTPUT in layers:
+            self.check((x.shape[-2], x.shape[-1]))
         if taps or OUTPUT in layers:
             taken |= self.read(x, taps, whole=OUTPUT in layers)
         return Activations(taken, rows or Rows.of(len(x), device=x.device), self.labels)
@@ -168,11 +170,12 @@ class TappedModel(nn.Module):
         sites = {site.name for site in self.gates.values()}
         return [Layer(r.name, r.type, r.shape, r.calls, r.name in sites) for r in ran.values()]
 
-    def check(self) -> dict[str, Layer]:
-        """The modules that run at the network's own size, by name; an error if its forward fails there."""
-        ran, failure = self._table(self._probe_size)
+    def check(self, size: tuple[int, int] | None = None) -> dict[str, Layer]:
+        """The modules that run at ``size`` (the network's own if left out), by name; an error if its forward fails."""
+        size = size or self._probe_size
+        ran, failure = self._table(size)
         if failure is not None:
-            raise self._failed(self._probe_size, failure, "") from failure
+            raise self._failed(size, failure, "") from failure
         return ran
 
     @cached_property
@@ -202,11 +205,11 @@ class TappedModel(nn.Module):
         handles = []
         try:
             for name, tap in taps.items():
-                module, read = self.net.get_submodule(tap.module), partial(take, name)
+                module = self.net.get_submodule(tap.module)
                 if tap.side == INPUT:
-                    handles.append(module.register_forward_pre_hook(lambda _m, args, read=read: read(args[0])))
+                    handles.append(module.register_forward_pre_hook(partial(_before, partial(take, name))))
                 else:
-                    handles.append(module.register_forward_hook(lambda _m, _a, out, read=read: read(out)))
+                    handles.append(module.register_forward_hook(partial(_after, partial(take, name))))
             yield
         finally:
             for handle in handles:
@@ -304,6 +307,14 @@ def private_copy(net: nn.Module) -> nn.Module:
         if getattr(module, "inplace", False) is True:
             setattr(module, "inplace", False)  # noqa: B010 - else it overwrites what a tap has read
     return twin.eval().requires_grad_(False)
+
+
+def _before(take: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...]) -> None:
+    take(args[0])
+
+
+def _after(take: Callable[[Any], None], _module: nn.Module, _args: Any, output: Any) -> None:
+    take(output)
 
 
 def _per_channel(value: Sequence[float] | float | None, default: float, channels: int, what: str) -> Tensor:

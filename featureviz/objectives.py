@@ -107,7 +107,10 @@ class Direction(Objective):
     EPSILON, FLOOR = 1e-4, 0.1
 
     def __init__(self, layer: str, vector: Tensor | Sequence[float], power: float = 0.0) -> None:
-        target = torch.as_tensor(vector, dtype=torch.float32).detach().clone()
+        try:
+            target = torch.as_tensor(vector, dtype=torch.float32).detach().clone()
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"Direction({layer!r}): {error}; expected numbers, [C] or [N,C]") from None
         if target.ndim not in (1, 2) or not target.numel():
             raise InvalidInput(
                 f"Direction({layer!r}) got a vector of shape {list(target.shape)}; expected [C] or [N,C]"
@@ -248,7 +251,7 @@ def _written(unit: Units) -> str:
 def _vector(target: Tensor) -> str:
     if target.ndim == 2:
         return f"[{', '.join(_vector(row) for row in target)}]"
-    return f"[{', '.join(f'{v:.9g}' for v in target.tolist())}]"
+    return f"[{', '.join(str(v).removesuffix('.0') for v in target.cpu().numpy())}]"  # shortest that reads back
 
 
 def per_image(objectives: Sequence[Objective]) -> Objective:

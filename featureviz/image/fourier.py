@@ -55,7 +55,7 @@ class FourierImage(Parameterization):
         super().__init__()
         self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
         start = None if image is None else starting(image, n, channels, size)
-        self.size = height_width(size or 128) if start is None else (start.shape[-2], start.shape[-1])
+        self.size = height_width(128 if size is None else size) if start is None else (start.shape[-2], start.shape[-1])
         self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
         if start is None:
             leaf = noise((n, channels, *self.scale.shape, 2), sd, seed)

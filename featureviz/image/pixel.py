@@ -38,7 +38,7 @@ class PixelImage(Parameterization):
         super().__init__()
         self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
         if image is None:
-            signal = noise((n, channels, *height_width(size or 128)), sd, seed)
+            signal = noise((n, channels, *height_width(128 if size is None else size)), sd, seed)
         else:
             signal = color.to_signal(starting(image, n, channels, size).cpu(), self.matrix)
         self.pixels = nn.Parameter(signal)

@@ -1,0 +1,57 @@
+"""Networks to test on: a tiny one with an SE gate, the embedded one, and real weights where they lie beside."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.ops import SqueezeExcitation
+
+import featureviz as fv
+
+os.environ.setdefault("MPLBACKEND", "agg")
+
+
+class TinySE(nn.Module):
+    """Conv, in-place ReLU, SE gate, residual in place, head: every trap of real networks in five layers."""
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.se = SqueezeExcitation(channels, 4, activation=lambda: nn.ReLU(inplace=True), scale_activation=nn.Hardsigmoid)
+        self.conv = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.head = nn.Linear(channels, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        y = self.conv(self.se(x))
+        y += x
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.fixture
+def net() -> TinySE:
+    torch.manual_seed(0)
+    return TinySE().train()
+
+
+@pytest.fixture
+def tiny(net: TinySE) -> fv.TappedModel:
+    return fv.wrap(net, mean=0.5, std=0.25, size=24, labels=["ant", "bee", "cat", "dog", "eel"])
+
+
+@pytest.fixture(scope="session")
+def embedded() -> fv.TappedModel:
+    return fv.load("embedded")
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """A MobileNetV3-Large of natural-image features, if it lies beside the checkout (see docs/embedded.md)."""
+    name = "mobilenet_v3_large_dilated_features.safetensors"
+    places = [os.environ.get("FEATUREVIZ_REAL_WEIGHTS", ""), str(Path(__file__).parents[2] / "shared/weights" / name)]
+    for place in places:
+        if place and Path(place).is_file():
+            return Path(place)
+    pytest.skip(f"no {name}: set FEATUREVIZ_REAL_WEIGHTS to its path")

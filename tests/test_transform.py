@@ -1,0 +1,174 @@
+"""The laws of transforms, one battery over all of them; kornia is the oracle of geometry."""
+
+import kornia
+import pytest
+import torch
+from torch import Tensor
+
+from featureviz import Rng
+from featureviz.errors import InvalidInput
+from featureviz.transform import Flip, Jitter, Noise, Pipeline, Rotate, Scale, Transform, Warp, functional, robust
+
+SIZE = (20, 28)
+TRANSFORMS: dict[str, Transform] = {
+    "jitter": Jitter(8),
+    "scale": Scale(0.8, 1.3),
+    "rotate": Rotate(30),
+    "flip": Flip(),
+    "noise": Noise(0.1),
+}
+STILL = {
+    "jitter": Jitter(0), "scale": Scale(1, 1), "rotate": Rotate(0), "flip": Flip(0), "noise": Noise(0),
+}  # fmt: skip
+each = pytest.mark.parametrize("name", TRANSFORMS)
+
+
+def pictures(n: int = 3, size: tuple[int, int] = SIZE) -> Tensor:
+    """Smooth, so that resamplings may be compared."""
+    y, x = torch.meshgrid(torch.linspace(0, 5, size[0]), torch.linspace(0, 7, size[1]), indexing="ij")
+    return torch.stack([torch.stack([torch.sin(x + i), torch.cos(y * x / 3), torch.sin(x - y)]) for i in range(n)]) / 2 + 0.5
+
+
+@each
+def test_identity_draw_is_identity(name: str) -> None:
+    out = Pipeline([STILL[name]])(pictures(), Rng(0, 3), SIZE)
+    assert torch.allclose(out, pictures(), atol=1e-5)
+
+
+@each
+def test_transform_is_deterministic_given_its_draw_and_keeps_the_size(name: str) -> None:
+    t = TRANSFORMS[name]
+    draw = t.draw(Rng(0, 3), SIZE)
+    assert all(len(d) == 3 for d in draw)
+    first, second = t.transform(pictures(), draw), t.transform(pictures(), draw)
+    assert torch.equal(first, second)
+    assert first.shape == pictures().shape
+    other = t.transform(pictures(), t.draw(Rng(5, 3), SIZE))
+    assert not torch.equal(first, other)
+
+
+@each
+def test_every_view_of_every_image_has_its_own_draw(name: str) -> None:
+    same = pictures(1).expand(4, -1, -1, -1)
+    views = Pipeline([TRANSFORMS[name]])(same, Rng(1, 4, views=5), SIZE)
+    distinct = {v.numpy().tobytes() for v in views}
+    assert len(distinct) == (2 if name == "flip" else 20)
+
+
+@each
+def test_gradients_flow(name: str) -> None:
+    x = pictures().requires_grad_()
+    (gradient,) = torch.autograd.grad(Pipeline([TRANSFORMS[name]])(x, Rng(0, 3, views=2), (24, 24)).square().sum(), x)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+
+
+def test_a_fused_pipeline_is_the_product_of_its_matrices() -> None:
+    stages = [Jitter(6), Scale(0.9, 1.1), Rotate(15), Flip(), Jitter(3)]
+    fused = Pipeline(stages)(pictures(), Rng(2, 3), SIZE)
+    rng = Rng(2, 3)
+    matrices = [t.matrix(rng, SIZE) for t in stages]
+    total = torch.linalg.multi_dot(tuple(m[1] for m in matrices))
+    expected = functional.warp(pictures()[1:2], total[None], SIZE)
+    assert torch.allclose(fused[1:2], expected, atol=1e-5)
+
+
+def test_a_fused_pipeline_shows_what_its_warps_do_one_by_one() -> None:
+    """Order matters: the first transform acts on the image first."""
+    smooth = pictures(3, (80, 112))
+    stages: list[Warp] = [Jitter(16), Rotate(20), Scale(0.8, 1.25)]
+    fused = Pipeline(stages)(smooth, Rng(2, 3), (80, 112))
+    rng, stepwise = Rng(2, 3), smooth
+    for t in stages:
+        stepwise = t.transform(stepwise, t.draw(rng, (80, 112)))
+    inside = (slice(None), slice(None), slice(24, -24), slice(32, -32))
+    assert (fused[inside] - stepwise[inside]).abs().max() < 0.02  # five resamplings blur a little
+
+
+@pytest.mark.parametrize("degrees", [0.0, 10.0, -35.0, 90.0])
+def test_warp_is_kornias(degrees: float) -> None:
+    """Rotation, scale and shift on a non-square image, against kornia's own matrix and resampling."""
+    x, (h, w) = pictures(2), SIZE
+    angle, zoom = torch.full((2,), degrees), torch.full((2,), 1.2)
+    shift = torch.tensor([[3.0, -2.0], [0.0, 5.0]])
+    centre = torch.tensor([[(w - 1) / 2, (h - 1) / 2]]).expand(2, -1)
+    turn = kornia.geometry.get_rotation_matrix2d(centre, angle, zoom[:, None].expand(-1, 2))
+    turn[:, :, 2] += shift
+    expected = kornia.geometry.warp_affine(x, turn, SIZE, padding_mode="reflection", align_corners=False)
+    # The output is read through: undo the shift, then turn and scale about the centre.
+    ours = functional.scaling(zoom, zoom) @ functional.rotation(angle, SIZE)
+    ours = ours @ functional.translation(-2 * shift[:, 0] / w, -2 * shift[:, 1] / h)
+    assert (functional.warp(x, ours, SIZE) - expected).abs().max() < 1e-5
+
+
+def test_nothing_is_filled() -> None:
+    """A white picture stays white under the widest warps."""
+    white = torch.ones(2, 3, 32, 32)
+    out = Pipeline([Jitter(64), Scale(0.3, 0.5), Rotate(180)])(white, Rng(0, 2, views=16), (24, 24))
+    assert torch.allclose(out, torch.ones_like(out))
+
+
+def test_views_go_straight_to_the_size_asked_for() -> None:
+    for stages in ([], robust(), [Noise()]):
+        assert Pipeline(stages)(pictures(), Rng(0, 3, views=2), (15, 33)).shape == (6, 3, 15, 33)
+    assert torch.equal(Pipeline([])(pictures(), Rng(0, 3), SIZE), pictures())
+
+
+def test_strong_shrinking_averages() -> None:
+    """One-pixel stripes become grey, whatever the phase: nothing hides between the samples."""
+    stripes = (torch.arange(96) % 2).float().expand(1, 3, 96, 96)
+    out = Pipeline([Jitter(4)])(stripes, Rng(0, 1, views=8), (24, 24))
+    assert (out - 0.5).abs().max() < 1e-5
+
+
+def test_pixelwise_transforms_do_not_break_the_fusion_and_barriers_do() -> None:
+    count = 0
+
+    class Barrier(Transform):
+        def draw(self, rng: Rng, size: tuple[int, int]) -> tuple[Tensor, ...]:
+            return (rng.uniform(),)
+
+        def transform(self, images: Tensor, draw: tuple[Tensor, ...]) -> Tensor:
+            return images
+
+    original = functional.warp
+
+    def counted(*args: object) -> Tensor:
+        nonlocal count
+        count += 1
+        return original(*args)  # pyright: ignore[reportArgumentType]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(functional, "warp", counted)
+        Pipeline([Jitter(2), Noise(), Rotate(5), Scale(0.9, 1.1)])(pictures(), Rng(0, 3), SIZE)
+        assert count == 1
+        Pipeline([Jitter(2), Barrier(), Rotate(5)])(pictures(), Rng(0, 3), SIZE)
+        assert count == 3
+
+
+def test_any_kornia_augmentation_is_a_transform() -> None:
+    state = torch.get_rng_state()
+    pipeline = Pipeline([Jitter(4), kornia.augmentation.RandomErasing(p=1.0), kornia.augmentation.ColorJiggle(0.2, p=1.0)])
+    assert not pipeline.capturable
+    assert Pipeline(robust()).capturable
+    x = pictures(3).clamp(0, 1).requires_grad_()
+    out = pipeline(x, Rng(0, 3, views=2), (24, 24))
+    assert out.shape == (6, 3, 24, 24)
+    alone = pipeline(x[2:], Rng(0, torch.tensor([2]), views=2), (24, 24))
+    assert torch.allclose(out[4:], alone)
+    assert not torch.equal(out[4], out[5])
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert torch.equal(state, torch.get_rng_state())
+    with pytest.raises(InvalidInput, match="must keep the size"):
+        Pipeline([kornia.augmentation.CenterCrop(8)])(x, Rng(0, 3), (24, 24))
+
+
+def test_bad_ranges_are_named() -> None:
+    for make in (lambda: Jitter(-1), lambda: Scale(1.2, 0.8), lambda: Scale(0, 1), lambda: Rotate(-5), lambda: Flip(2), lambda: Noise(-1)):
+        with pytest.raises(InvalidInput):
+            make()
+    with pytest.raises(InvalidInput, match=r"kornia\.augmentation"):
+        Pipeline([torch.nn.ReLU()])
+    assert repr(robust()[1]) == "Scale(0.9, 1.1)"
