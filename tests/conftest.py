@@ -19,7 +19,9 @@ class TinySE(nn.Module):
     def __init__(self, channels: int = 8) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, 2, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-        self.se = SqueezeExcitation(channels, 4, activation=lambda: nn.ReLU(inplace=True), scale_activation=nn.Hardsigmoid)
+        self.se = SqueezeExcitation(
+            channels, 4, activation=lambda: nn.ReLU(inplace=True), scale_activation=nn.Hardsigmoid
+        )
         self.conv = nn.Conv2d(channels, channels, 3, 1, 1)
         self.head = nn.Linear(channels, 5)
 

@@ -14,7 +14,7 @@ COUNTS = {  # blocks, gates (methods: counted from the papers' tables)
     "mobilenet_v3_small": (9, 2296),
     "mobilenet_v3_large": (8, 4056),
     "efficientnet_b0": (16, 8960),
-    "efficientnet_v2_s": (30, 32064),
+    "efficientnet_v2_s": (30, 33728),
     "regnet_y_400mf": (16, None),
 }
 
@@ -28,7 +28,9 @@ def test_torchvision_gates_are_found_and_proved(name: str) -> None:
     blocks, count = COUNTS[name]
     assert len(sites) == blocks
     total = sum(site.channels for site in sites.values())
-    assert total == (count or sum(m.fc2.out_channels for m in net.modules() if isinstance(m, torchvision.ops.SqueezeExcitation)))
+    assert total == (
+        count or sum(m.fc2.out_channels for m in net.modules() if isinstance(m, torchvision.ops.SqueezeExcitation))
+    )
     assert all(site.error <= TOLERANCE for site in sites.values())
     last = list(sites)[-1]
     a = model(torch.rand(2, 3, 96, 96), [f"gate:{last}", f"gate value:{last}"])
@@ -79,6 +81,7 @@ def test_the_logit_has_a_slope_where_the_gate_has_none(net: TinySE) -> None:
     """A gate that is shut hard: its value cannot be climbed, its logit can."""
     with torch.no_grad():
         net.se.fc2.bias[3] = -9.0
+        net.se.fc2.weight.mul_(200)
     model = fv.wrap(net, size=24)
     shut = fv.render(model, fv.Gate("se", 3), steps=40, size=24, seed=1, progress=False)
     assert shut.scores[-1, 0] > shut.scores[0, 0] + 0.05
@@ -91,6 +94,7 @@ def test_the_logit_has_a_slope_where_the_gate_has_none(net: TinySE) -> None:
             return activations["gate value:se"][:, 3]
 
     stuck = fv.render(model, Value(), steps=5, size=24, seed=1, progress=False)
+    assert (shut.scores < -3).all()  # shut all the way: the gate's own value never moved
     assert stuck.scores.abs().max() == 0
     assert torch.equal(stuck.images, fv.render(model, Value(), steps=0, size=24, seed=1, progress=False).images)
 
@@ -114,7 +118,10 @@ def test_the_default_pipeline_hardly_shifts_natural_gates(embedded: fv.TappedMod
 
     natural = natural_gates()
     y, x = torch.meshgrid(torch.linspace(0, 9, 96), torch.linspace(0, 7, 96), indexing="ij")
-    picture = torch.stack([torch.stack([(x + k).sin(), (y * 2 + k).cos(), (x * y / 4 - k).sin()]) for k in range(8)]) / 3 + 0.5
+    picture = (
+        torch.stack([torch.stack([(x + k).sin(), (y * 2 + k).cos(), (x * y / 4 - k).sin()]) for k in range(8)]) / 3
+        + 0.5
+    )
     views = Pipeline(robust())(picture, fv.Rng(0, 8, views=16), (96, 96))
     names = [f"gate:{site}" for site in embedded.gates]
     with torch.no_grad():

@@ -41,7 +41,9 @@ def families() -> list[tuple[nn.Module, list[str]]]:
     ]
 
 
-@pytest.mark.parametrize(("net", "names"), families(), ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "")
+@pytest.mark.parametrize(
+    ("net", "names"), families(), ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else ""
+)
 def test_truncated_equals_full_bitwise(net: nn.Module, names: list[str]) -> None:
     """Also where a layer's output is overwritten in place by what follows it."""
     model = fv.wrap(net, mean=0.4, std=0.3)
@@ -49,7 +51,9 @@ def test_truncated_equals_full_bitwise(net: nn.Module, names: list[str]) -> None
     x = torch.rand(2, 3, 64, 64)
     truth: dict[str, torch.Tensor] = {}
     for name in names:  # a hook that clones at once sees what each layer gave, whatever overwrites it later
-        reference.get_submodule(name).register_forward_hook(lambda _m, _a, out, name=name: truth.__setitem__(name, out.clone()))
+        reference.get_submodule(name).register_forward_hook(
+            lambda _m, _a, out, name=name: truth.__setitem__(name, out.clone())
+        )
     with torch.no_grad():
         output = reference((x - 0.4) / 0.3)
         together = model(x, [*names, "input", "output"])
@@ -89,7 +93,11 @@ def test_the_callers_network_is_left_alone(net: TinySE) -> None:
         raise KeyError("mine")
 
     inner = state_of(model.net)
-    for goal, error in ((broken("conv"), KeyError), (fv.Channel("conv", 99), InvalidInput), (fv.Logit("fox"), UnknownName)):
+    for goal, error in (
+        (broken("conv"), KeyError),
+        (fv.Channel("conv", 99), InvalidInput),
+        (fv.Logit("fox"), UnknownName),
+    ):
         with pytest.raises(error):
             fv.render(model, goal, steps=3, size=24, progress=False)
     assert same(before, state_of(net))
@@ -112,7 +120,7 @@ def test_layers_lists_names_shapes_and_gates(tiny: fv.TappedModel) -> None:
     assert rows["conv"].shape == (1, 8, 12, 12)
     assert rows["se"].gate
     assert not rows["conv"].gate
-    assert list(rows)[0] == "stem.0"
+    assert next(iter(rows)) == "stem.0"
     assert "Conv2d" in str(rows["conv"])
     assert "gate" in str(rows["se"])
 
@@ -196,9 +204,9 @@ def test_the_model_is_not_moved(tiny: fv.TappedModel) -> None:
 
 def test_bad_arguments_are_named() -> None:
     net = nn.Conv2d(3, 4, 3)
-    with pytest.raises(InvalidInput, match="expected an nn.Module"):
+    with pytest.raises(InvalidInput, match=r"expected an nn\.Module"):
         fv.wrap("resnet18")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(InvalidInput, match="mean=.* expected a number, or 3"):
+    with pytest.raises(InvalidInput, match=r"mean=.* expected a number, or 3"):
         fv.wrap(net, mean=[0.1, 0.2])
     with pytest.raises(InvalidInput, match="positive"):
         fv.wrap(net, std=[0.1, 0.0, 0.1])

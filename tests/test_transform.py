@@ -26,7 +26,10 @@ each = pytest.mark.parametrize("name", TRANSFORMS)
 def pictures(n: int = 3, size: tuple[int, int] = SIZE) -> Tensor:
     """Smooth, so that resamplings may be compared."""
     y, x = torch.meshgrid(torch.linspace(0, 5, size[0]), torch.linspace(0, 7, size[1]), indexing="ij")
-    return torch.stack([torch.stack([torch.sin(x + i), torch.cos(y * x / 3), torch.sin(x - y)]) for i in range(n)]) / 2 + 0.5
+    return (
+        torch.stack([torch.stack([torch.sin(x + i), torch.cos(y * x / 3), torch.sin(x - y)]) for i in range(n)]) / 2
+        + 0.5
+    )
 
 
 @each
@@ -148,7 +151,9 @@ def test_pixelwise_transforms_do_not_break_the_fusion_and_barriers_do() -> None:
 
 def test_any_kornia_augmentation_is_a_transform() -> None:
     state = torch.get_rng_state()
-    pipeline = Pipeline([Jitter(4), kornia.augmentation.RandomErasing(p=1.0), kornia.augmentation.ColorJiggle(0.2, p=1.0)])
+    pipeline = Pipeline(
+        [Jitter(4), kornia.augmentation.RandomErasing(p=1.0), kornia.augmentation.ColorJiggle(0.2, p=1.0)]
+    )
     assert not pipeline.capturable
     assert Pipeline(robust()).capturable
     x = pictures(3).clamp(0, 1).requires_grad_()
@@ -166,7 +171,14 @@ def test_any_kornia_augmentation_is_a_transform() -> None:
 
 
 def test_bad_ranges_are_named() -> None:
-    for make in (lambda: Jitter(-1), lambda: Scale(1.2, 0.8), lambda: Scale(0, 1), lambda: Rotate(-5), lambda: Flip(2), lambda: Noise(-1)):
+    for make in (
+        lambda: Jitter(-1),
+        lambda: Scale(1.2, 0.8),
+        lambda: Scale(0, 1),
+        lambda: Rotate(-5),
+        lambda: Flip(2),
+        lambda: Noise(-1),
+    ):
         with pytest.raises(InvalidInput):
             make()
     with pytest.raises(InvalidInput, match=r"kornia\.augmentation"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -111,10 +112,12 @@ def _with_state(net: nn.Module, weights: Weights) -> nn.Module:
     own = net.state_dict()
     wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    if wrong or len(missing) == len(own):
+    if wrong or len(missing) > len(own) // 2:
         raise ModelError(
             f"{path} does not fit {type(net).__name__}: {len(missing)} of {len(own)} tensors are missing, {len(wrong)}"
             f" have another shape, first {(wrong or missing)[0]!r}"
         )
+    if missing:
+        warnings.warn(f"{path} lacks {len(missing)} tensors, which stay random, first {missing[0]!r}", stacklevel=4)
     net.load_state_dict(state, strict=False)
     return net
