@@ -1,0 +1,145 @@
+"""Lucent and featureviz side by side on one network: what README's table claims, measured.
+
+    pip install --no-deps --target peers torch-lucent decorator ipython traitlets
+    PYTHONPATH=peers python -m benchmarks.lucent_facts
+
+Lucent 0.1.8 needs two names that kornia has since moved; they are put back here. Both render the same units of the
+same weights from 128 px images at a network input of 224 px with their own standard transforms and Adam 0.05.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from statistics import median
+from typing import Any
+
+import kornia
+import torch
+from torch import Tensor, nn
+
+import featureviz as fv
+from benchmarks.record import write
+from featureviz.models.embedded import MEAN, STD
+from featureviz.transform import Pipeline, robust
+
+LAYER, UNITS, STEPS, ROUNDS = "features.6", list(range(8)), 24, 5
+SITE, GATES, GATE_STEPS = "features.9.block.2", 16, 128
+
+
+def lucent() -> Any:
+    """Lucent's modules, with the names it expects of kornia."""
+    setattr(kornia, "get_rotation_matrix2d", kornia.geometry.transform.get_rotation_matrix2d)  # noqa: B010
+    setattr(kornia, "warp_affine", kornia.geometry.transform.warp_affine)  # noqa: B010
+    from lucent.misc.io import show  # noqa: F401  # pyright: ignore[reportMissingImports]
+    from lucent.optvis import objectives, param, render, transform  # pyright: ignore[reportMissingImports]
+
+    return objectives, param, render, transform
+
+
+def lucent_render(net: nn.Module, names: list[str], steps: int) -> Tensor:
+    """``[N,3,128,128]``: one batch, image i for ``names[i]`` = "layer:unit" as Lucent spells layers."""
+    objectives, param, render, _ = lucent()
+    goal = objectives.Objective.sum(
+        [objectives.channel(n.rsplit(":")[0], int(n.rsplit(":")[1]), batch=i) for i, n in enumerate(names)]
+    )
+    made: Tensor | None = None
+
+    def parameters() -> Any:
+        nonlocal made
+        leaves, image = param.image(128, batch=len(names))
+        made = image
+        return leaves, image
+
+    render.render_vis(net, goal, parameters, thresholds=(steps,), show_image=False, progress=False)
+    assert made is not None
+    return made().detach()
+
+
+def hooks(net: nn.Module) -> int:
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in net.modules())
+
+
+def gradients(net: nn.Module) -> int:
+    return sum(p.grad is not None for p in net.parameters())
+
+
+def tail_calls(net: nn.Module, run: Any) -> int:
+    """How often modules behind the target layer run."""
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    for name, module in net.named_modules():
+        if name.startswith(("features.7", "features.8", "features.9", "features.10", "classifier")):
+            module.register_forward_hook(count)
+    run()
+    return calls
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")  # Lucent's, of old torch names
+    transform = lucent()[3]
+    source = fv.load("embedded").net
+    names = [f"{LAYER.replace('.', '_')}:{u}" for u in UNITS]
+    options: dict[str, Any] = {"size": 128, "progress": False}
+    result: dict[str, Any] = {"layer": LAYER, "units": len(UNITS)}
+
+    nets = [copy.deepcopy(source).requires_grad_(True) for _ in range(2)]
+    for _ in range(3):
+        lucent_render(nets[0], names[:1], 2)
+        fv.render(fv.wrap(nets[1], mean=MEAN, std=STD, size=224), f"{LAYER}:0", steps=2, **options)
+    result["hooks left after 3 renders"] = [hooks(nets[0]), hooks(nets[1])]
+    result["weights with a gradient left"] = [gradients(nets[0]), gradients(nets[1])]
+
+    theirs, ours = copy.deepcopy(source), fv.wrap(source, mean=MEAN, std=STD, size=224)
+    ours(torch.rand(1, 3, 224, 224), [LAYER])  # learns the layers' shapes once
+    result["modules run behind the layer, 4 steps"] = [
+        tail_calls(theirs, lambda: lucent_render(theirs, names, 4)),
+        tail_calls(ours.net, lambda: fv.render(ours, fv.Channel(LAYER, UNITS), steps=4, **options)),
+    ]
+
+    white = torch.ones(16, 3, 128, 128)
+    lucent_views = transform.compose(transform.standard_transforms)
+    filled = [float((lucent_views(white) < 0.99).float().mean()) for _ in range(16)]
+    views = Pipeline(robust())(white, fv.Rng(0, 16), (128, 128))
+    result["share of a white image's view that is not white"] = [
+        round(sum(filled) / len(filled), 4), round(float((views < 0.99).float().mean()), 4),
+    ]  # fmt: skip
+
+    theirs, ours = copy.deepcopy(source), fv.wrap(source, mean=MEAN, std=STD, size=224)
+    times: list[list[float]] = [[], []]
+    lucent_render(theirs, names, 2)
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        lucent_render(copy.deepcopy(source), names, STEPS - 1)  # it runs one step more than it is told
+        middle = time.perf_counter()
+        ascent = fv.Ascent(ours, fv.Channel(LAYER, UNITS), fv.FourierImage(8, 128), transforms=robust())
+        ascent.run(STEPS)
+        end = time.perf_counter()
+        times[0].append(1000 * (middle - start) / STEPS / len(UNITS))
+        times[1].append(1000 * (end - middle) / STEPS / len(UNITS))
+    result["ms an image and step, median of rounds"] = [round(median(t), 2) for t in times]
+    result["times faster, median of pairs"] = round(median(a / b for a, b in zip(*times, strict=True)), 2)
+
+    units = torch.randperm(320, generator=torch.Generator().manual_seed(1))[:GATES].tolist()
+    gates = fv.PerImage([fv.Gate(SITE, u) for u in units])
+    value = [f"{SITE.replace('.', '_')}_scale_activation:{u}" for u in units]
+    judge = fv.wrap(source, mean=MEAN, std=STD, size=224)
+    rendered = [
+        lucent_render(copy.deepcopy(source), value, GATE_STEPS),
+        fv.render(judge, gates, steps=GATE_STEPS, **options).images,
+    ]
+    opened = [[float(next(iter(g.values())).mean()) for g in fv.evaluate(judge, gates, r).gates] for r in rendered]
+    result[f"gates of {SITE} opened to 0.95, of {GATES}"] = [sum(v >= 0.95 for v in side) for side in opened]
+
+    for name, both in result.items():
+        print(f"{name:55} {both}")
+    print("pairs are [Lucent, featureviz]", write("lucent_facts", result))
+
+
+if __name__ == "__main__":
+    main()
