@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from featureviz.errors import ModelError, unknown
-from featureviz.model import INPUT, OUTPUT, Tap, TappedModel
+from featureviz.model import TappedModel
+from featureviz.taps import INPUT, OUTPUT, Tap
 
 TOLERANCE = 1e-5  # relative, float32: how closely a site must recompute its block's output
 

@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Activations, Rows
-from featureviz.errors import FeaturevizError, InvalidInput, ModelError, unknown
+from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, height_width
+from featureviz.taps import GATE, GATE_VALUE, INPUT, OUTPUT, Layer, Reached, Tap, hooked, survey
 
 if TYPE_CHECKING:
     from featureviz.gates import Gates
 
-INPUT, OUTPUT = "input", "output"
 Enter = Callable[[nn.Module, Tensor], Any]
-
-
-@final
-@dataclass(frozen=True)
-class Tap:
-    """Where a tensor is read: a module's path and the side of it, ``output`` or ``input``; ``flat`` makes it [M,C]."""
-
-    module: str
-    side: str = OUTPUT
-    flat: bool = False
-
-
-@final
-@dataclass(frozen=True)
-class Layer:
-    """One row of ``fv.layers``: a module that ran, in order of running, with its output's shape for one image."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    calls: int
-    gate: bool = False
-
-    def __str__(self) -> str:
-        note = "  gate" if self.gate else f"  runs {self.calls} times" if self.calls > 1 else ""
-        return f"{self.name:40} {self.type:24} {list(self.shape)}{note}"
-
-
-class _Reached(BaseException):
-    """Every wanted tap has been read: leave the network. Not an Exception, so a network's own handlers let it pass."""
 
 
 @final
@@ -129,25 +96,25 @@ class TappedModel(nn.Module):
             last = not whole and len(taken.keys() | {name}) == len(taps)
             taken[name] = tensor if last else tensor.clone()  # what runs on may overwrite it in place
             if last:
-                raise _Reached
+                raise Reached
 
-        with self._hooked(taps, take):
+        with hooked(self.net, taps, take):
             try:
                 output = self._enter(x)
                 if whole:
                     taken[OUTPUT] = _logits(output)
-            except _Reached:
+            except Reached:
                 pass
         return taken
 
     def tap(self, name: str, x: Tensor | None = None) -> Tap:
         """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
-        for prefix in ("gate value:", "gate:"):
-            if name.startswith(prefix):
-                site = self.gates[name.removeprefix(prefix)]
-                return site.value if prefix == "gate value:" else site.logits
+        if name.startswith(GATE):
+            return self.gates[name.removeprefix(GATE)].logits
+        if name.startswith(GATE_VALUE):
+            return self.gates[name.removeprefix(GATE_VALUE)].value
         size = (x.shape[-2], x.shape[-1]) if x is not None else self._probe_size
-        ran, failure = self._table(size)
+        ran, failure = self._ran(size)
         layer = ran.get(name)
         if layer is None:
             if name not in dict(self.net.named_modules()):
@@ -173,7 +140,7 @@ class TappedModel(nn.Module):
     def check(self, size: tuple[int, int] | None = None) -> dict[str, Layer]:
         """The modules that run at ``size`` (the network's own if left out), by name; an error if its forward fails."""
         size = size or self._probe_size
-        ran, failure = self._table(size)
+        ran, failure = self._ran(size)
         if failure is not None:
             raise self._failed(size, failure, "") from failure
         return ran
@@ -199,50 +166,11 @@ class TappedModel(nn.Module):
         x = ((x - self.mean) / self.std).to(parameter.dtype)
         return self.net(x) if self.enter is None else self.enter(self.net, x)
 
-    @contextmanager
-    def _hooked(self, taps: Mapping[str, Tap], take: Callable[[str, Any], None]) -> Iterator[None]:
-        """Hooks that live for one forward."""
-        handles = []
-        try:
-            for name, tap in taps.items():
-                module = self.net.get_submodule(tap.module)
-                if tap.side == INPUT:
-                    handles.append(module.register_forward_pre_hook(partial(_before, partial(take, name))))
-                else:
-                    handles.append(module.register_forward_hook(partial(_after, partial(take, name))))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _table(self, size: tuple[int, int]) -> tuple[dict[str, Layer], Exception | None]:
-        """The modules that run on one image of ``size``, and what stopped the forward, if anything did."""
+    def _ran(self, size: tuple[int, int]) -> tuple[dict[str, Layer], Exception | None]:
+        """The modules that run on one image of ``size``, and what stopped the forward, if anything did; learnt once."""
         if size not in self._tables:
-            shapes: dict[str, tuple[int, ...]] = {}
-            calls: Counter[str] = Counter()
-            failure: Exception | None = None
-            handles = []
-            for name, module in self.net.named_modules():
-                if name:
-
-                    def note(_module: nn.Module, _args: Any, out: Any, name: str = name) -> None:
-                        calls[name] += 1
-                        if isinstance(out, Tensor):
-                            shapes[name] = tuple(out.shape)
-
-                    handles.append(module.register_forward_hook(note))
-            try:
-                with torch.no_grad():
-                    self._enter(torch.full((1, self.channels, *size), 0.5, device=self.device))
-            except FeaturevizError:
-                raise
-            except Exception as error:  # the caller's network may raise anything; kept, and raised where it matters
-                failure = error
-            finally:
-                for handle in handles:
-                    handle.remove()
-            kinds = {name: type(module).__name__ for name, module in self.net.named_modules()}
-            self._tables[size] = ({n: Layer(n, kinds[n], s, calls[n]) for n, s in shapes.items()}, failure)
+            grey = torch.full((1, self.channels, *size), 0.5, device=self.device)
+            self._tables[size] = survey(self.net, lambda: self._enter(grey))
         return self._tables[size]
 
     def _failed(self, size: tuple[int, int], failure: Exception, where: str) -> ModelError:
@@ -307,14 +235,6 @@ def private_copy(net: nn.Module) -> nn.Module:
         if getattr(module, "inplace", False) is True:
             setattr(module, "inplace", False)  # noqa: B010 - else it overwrites what a tap has read
     return twin.eval().requires_grad_(False)
-
-
-def _before(take: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...]) -> None:
-    take(args[0])
-
-
-def _after(take: Callable[[Any], None], _module: nn.Module, _args: Any, output: Any) -> None:
-    take(output)
 
 
 def _per_channel(value: Sequence[float] | float | None, default: float, channels: int, what: str) -> Tensor:

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput, unknown
 from featureviz.objective import Objective, PerImage
+from featureviz.taps import GATE, GATE_VALUE, OUTPUT
 
 if TYPE_CHECKING:
     from featureviz.gates import GateSite
 
 Units = int | Sequence[int]
-OUTPUT = "output"
-GATE, GATE_VALUE = "gate:", "gate value:"
 
 
 @final

@@ -48,10 +48,24 @@ class Rendering:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def spec(self) -> str:
+        """The objective's expression."""
+        return str(self.recipe["spec"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.recipe["seed"])
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of featureviz and torch."""
+        return dict(self.recipe["versions"])
+
     def __repr__(self) -> str:
         n, _, h, w = self.images.shape
         mean = ", ".join(f"{v:.3g}" for v in self.held_out.scores.mean(0)[:8].tolist())
-        return f"Rendering({self.recipe['spec']}: {n} of {h}x{w}, {len(self.scores)} steps, held-out score {mean})"
+        return f"Rendering({self.spec}: {n} of {h}x{w}, {len(self.scores)} steps, held-out score {mean})"
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
         """Write PNGs with the recipe in their metadata: ``path`` for one image, ``path-0.png`` and so on for several.

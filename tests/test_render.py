@@ -17,6 +17,7 @@ import featureviz as fv
 from featureviz.errors import InvalidInput
 from featureviz.rendering import contact_sheet
 from featureviz.transform import Jitter, Noise, robust
+from tests.host_traffic import HostTraffic
 
 
 def quick(model: fv.TappedModel, goal: Any, **options: Any) -> fv.Rendering:
@@ -73,6 +74,28 @@ def test_a_seed_repeats_a_render_and_another_does_not(tiny: fv.TappedModel) -> N
     assert not torch.equal(a.images, c.images)
 
 
+# ------------------------------------------------------------------------------------------------------ host traffic
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "conv:1",
+        "se:[1, 2, 3]",
+        "gate:se:[1, 2, 3] - 0.5*conv:2@centre",
+        "[conv:1, -gate:se:2, logit:3]",
+        "direction:conv:[1, 0, 0, 0, 0, 0, 0, 2]^2",
+        "logit:[1, 2, 3] * deepdream:conv",
+    ],
+)
+def test_a_step_never_waits_for_the_host(tiny: fv.TappedModel, goal: str) -> None:
+    objective = fv.parse(goal)
+    for image in (fv.FourierImage(objective.n, 24), fv.PixelImage(objective.n, 24)):
+        ascent = fv.Ascent(tiny, objective, image, transforms=[*robust(), Noise()], views=2)
+        ascent.step()  # learns the layers' shapes
+        with HostTraffic() as found:
+            ascent.step()
+        assert found == []
+
+
 # --------------------------------------------------------------------------------------------------------- climb
 CLIMBERS: list[Any] = [
     "features.4:7",
@@ -120,6 +143,7 @@ def test_snapshots_and_traces(tiny: fv.TappedModel) -> None:
     assert made.images.max() <= 1
     assert made.held_out.scores.shape == (16, 1)
     assert "conv:1" in repr(made)
+    assert (made.spec, made.seed, made.versions["featureviz"]) == ("conv:1", 0, fv.__version__)
 
 
 def test_attempts_keep_the_best_of_each_image(tiny: fv.TappedModel) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from featureviz import Rng
 from featureviz.errors import InvalidInput
 from featureviz.transform import Flip, Jitter, Noise, Pipeline, Rotate, Scale, Transform, Warp, functional, robust
+from tests.host_traffic import HostTraffic
 
 SIZE = (20, 28)
 TRANSFORMS: dict[str, Transform] = {
@@ -168,6 +169,23 @@ def test_any_kornia_augmentation_is_a_transform() -> None:
     assert torch.equal(state, torch.get_rng_state())
     with pytest.raises(InvalidInput, match="must keep the size"):
         Pipeline([kornia.augmentation.CenterCrop(8)])(x, Rng(0, 3), (24, 24))
+
+
+@each
+def test_transforms_stay_on_the_device(name: str) -> None:
+    rng = Rng(0, 3, views=2)
+    pipeline = Pipeline([TRANSFORMS[name], *robust()])
+    with HostTraffic() as found:
+        pipeline(pictures(), rng, (24, 24))
+        rng.advance()
+        pipeline(pictures(), rng, (24, 24))
+    assert found == []
+
+
+def test_the_lint_finds_what_it_is_for() -> None:
+    with HostTraffic() as found:
+        Pipeline([kornia.augmentation.RandomAffine(10.0, p=1.0)])(pictures(), Rng(0, 3), SIZE)
+    assert "tolist" in found
 
 
 def test_bad_ranges_are_named() -> None:

@@ -109,6 +109,8 @@ def _render(model: TappedModel, site: str, units: list[int], steps: int, size: i
     goal = PerImage([g for gate in gates for g in (gate, -gate)])
     noise = evaluate(model, goal, FourierImage(goal.n, size, seed=seed)().detach(), seed=seed)
     made = render(model, goal, steps=steps, size=size, seed=seed, progress=False)
+    if made.interrupted:
+        raise KeyboardInterrupt  # half a demo is none
     each = (time.perf_counter() - started) / len(units)
     return [_shown(made, noise.gates[2 * i][gate.spec], gate, 2 * i, each) for i, gate in enumerate(gates)]
 

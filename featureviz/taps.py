@@ -1,0 +1,91 @@
+"""Reading a network from outside: where, which layers there are, and hooks that live for one forward."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+INPUT, OUTPUT = "input", "output"
+GATE, GATE_VALUE = "gate:", "gate value:"  # followed by the name of a gated block
+
+
+@final
+@dataclass(frozen=True)
+class Tap:
+    """Where a tensor is read: a module's path and the side of it, ``output`` or ``input``; ``flat`` makes it [M,C]."""
+
+    module: str
+    side: str = OUTPUT
+    flat: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Layer:
+    """One row of ``fv.layers``: a module that ran, in order of running, with its output's shape for one image."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    calls: int
+    gate: bool = False
+
+    def __str__(self) -> str:
+        note = "  gate" if self.gate else f"  runs {self.calls} times" if self.calls > 1 else ""
+        return f"{self.name:40} {self.type:24} {list(self.shape)}{note}"
+
+
+class Reached(BaseException):
+    """Every wanted tap has been read: leave the network. Not an Exception, so a network's own handlers let it pass."""
+
+
+@contextmanager
+def hooked(net: nn.Module, taps: Mapping[str, Tap], take: Callable[[str, Any], None]) -> Iterator[None]:
+    """While it lasts, ``take(name, tensor)`` gets what passes each tap."""
+    handles = []
+    try:
+        for name, tap in taps.items():
+            module = net.get_submodule(tap.module)
+            if tap.side == INPUT:
+                handles.append(module.register_forward_pre_hook(partial(_before, partial(take, name))))
+            else:
+                handles.append(module.register_forward_hook(partial(_after, partial(take, name))))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def survey(net: nn.Module, run: Callable[[], Any]) -> tuple[dict[str, Layer], Exception | None]:
+    """The modules that run in ``run()`` and give tensors, in order, and what stopped it, if anything did."""
+    modules = {name: module for name, module in net.named_modules() if name}
+    shapes: dict[str, tuple[int, ...]] = {}
+    calls: Counter[str] = Counter()
+    failure: Exception | None = None
+
+    def note(name: str, output: Any) -> None:
+        calls[name] += 1
+        if isinstance(output, Tensor):
+            shapes[name] = tuple(output.shape)
+
+    with hooked(net, {name: Tap(name) for name in modules}, note), torch.no_grad():
+        try:
+            run()
+        except Exception as error:  # the caller's network may raise anything; it is raised where it matters
+            failure = error
+    return {n: Layer(n, type(modules[n]).__name__, s, calls[n]) for n, s in shapes.items()}, failure
+
+
+def _before(take: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...]) -> None:
+    take(args[0])
+
+
+def _after(take: Callable[[Any], None], _module: nn.Module, _args: Any, output: Any) -> None:
+    take(output)
