@@ -24,7 +24,7 @@ SITE, COUNT, STEPS, SIZE, INPUT = "features.15.block.2", 16, 96, 128, 160
 
 @final
 class Value(fv.Objective):
-    """What Lucid's users would write: the gate's value itself."""
+    """The gate's value itself, for comparison."""
 
     def __init__(self, site: str, unit: int) -> None:
         super().__init__([f"gate value:{site}"], f"value({site}, {unit})")

@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def write(name: str, result: dict[str, Any]) -> Path:
     """``results/NAME.json``: the result with machine, versions, commit and date."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     where = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": commit.stdout.strip(),

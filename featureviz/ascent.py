@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import final
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from featureviz.activations import Rows
 from featureviz.errors import InvalidInput, NonFinite
+from featureviz.evaluate import prepared
 from featureviz.image import Parameterization
 from featureviz.model import TappedModel
 from featureviz.objective import Objective
@@ -32,7 +32,8 @@ class Ascent:
         views: draws an image and step.
         optimizer: makes the optimizer from the leaves; it minimises the negated score.
         seed: of the draws.
-        capacity: how many steps of scores are kept.
+        numbers: the number of each image, which with the seed keys its draws; 0, 1, 2... if left out.
+        capacity: how many steps there is room for.
 
     ``scores`` is ``[capacity, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient
     is not finite moves nothing; :meth:`check` then raises.
@@ -48,20 +49,23 @@ class Ascent:
         views: int = 1,
         optimizer: MakeOptimizer | None = None,
         seed: int = 0,
+        numbers: Sequence[int] | None = None,
         capacity: int = 512,
     ) -> None:
         n = len(image)
         if objective.n not in (1, n):
             raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
+        if numbers is not None and len(numbers) != n:
+            raise InvalidInput(f"numbers={list(numbers)} was given for {n} images; expected one each")
         if views < 1:
             raise InvalidInput(f"views={views} was given; expected at least 1")
         device = model.device
         self.model, self.image = model, image.to(device)
-        self.objective = copy.deepcopy(objective).to(device)
+        self.objective = prepared(objective, model)
         self.pipeline = Pipeline(transforms).to(device)
-        self.leaves = list(image.parameters())
+        self.leaves = [leaf for leaf in image.parameters() if leaf.requires_grad]
         self.optimizer = (optimizer or adam(0.05))(self.leaves)
-        self.rng = Rng(seed, n, views, device)
+        self.rng = Rng(seed, n if numbers is None else torch.tensor(numbers), views, device)
         self.rows = Rows.of(n, views, device)
         self.scores = torch.zeros(capacity, n, device=device)
         self.steps_done = 0
@@ -87,7 +91,12 @@ class Ascent:
         self.steps_done += 1
 
     def run(self, steps: int, every: int = 1, on: Callable[[Ascent], None] | None = None) -> None:
-        """``steps`` steps; after each ``every`` and the last, check for trouble and call ``on(self)``."""
+        """``steps`` steps within ``capacity``; after each ``every`` and the last, :meth:`check`, then ``on(self)``."""
+        if self.steps_done + steps > len(self.scores):
+            raise InvalidInput(
+                f"{self.steps_done} + {steps} steps were asked for; this Ascent has room for {len(self.scores)}:"
+                " give it a larger capacity"
+            )
         for i in range(1, steps + 1):
             self.step()
             if i % every == 0 or i == steps:

@@ -12,17 +12,24 @@ from featureviz.errors import FeaturevizError, ModelError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 when it did what was asked, 2 with a line on stderr when it could not."""
-    given = sys.argv[1:] if argv is None else argv
-    # A spec may begin with a minus; a space before it tells argparse that it is not an option.
-    args = _parser().parse_args([f" {a}" if re.match(r"-[^-].", a) else a for a in given])
+    args = _parser().parse_args(shielded(sys.argv[1:] if argv is None else argv))
     try:
         return args.run(args)
     except FeaturevizError as error:
         print(f"featureviz: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("featureviz: interrupted, nothing was written", file=sys.stderr)
+        print("featureviz: interrupted", file=sys.stderr)
         return 130
+
+
+def shielded(arguments: Sequence[str]) -> list[str]:
+    """A spec may begin with a minus; a space before it tells argparse that it is not an option.
+
+    >>> shielded(["render", "-gate:a:1", "--out", "x"])
+    ['render', ' -gate:a:1', '--out', 'x']
+    """
+    return [f" {a}" if re.match(r"-[^-\d].", a) else a for a in arguments]
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -77,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="what opens and closes twelve gates of the embedded network")
     demo.add_argument("--out", default="gallery", help="folder for the gallery (default: gallery)")
-    demo.add_argument("--gates", type=_positive, default=12, help="how many gates (default: 12)")
+    demo.add_argument("--gates", type=positive, default=12, help="how many gates (default: 12)")
     _options(demo, steps=160)
     demo.set_defaults(run=_demo)
 
@@ -85,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(render)
     render.add_argument("spec", nargs="+", help="objectives, as many as you like")
     render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
-    render.add_argument("--views", type=_positive, default=1, help="random views an image and step (default: 1)")
-    render.add_argument("--attempts", type=_positive, default=1, help="keep the best of so many (default: 1)")
+    render.add_argument("--views", type=positive, default=1, help="random views an image and step (default: 1)")
+    render.add_argument("--attempts", type=positive, default=1, help="keep the best of so many (default: 1)")
     render.add_argument("--lr", type=float, default=0.05, help="Adam's learning rate (default: 0.05)")
-    render.add_argument("--batch", type=_positive, default=16, help="images at a time (default: 16)")
+    render.add_argument("--batch", type=positive, default=16, help="images at a time (default: 16)")
     render.add_argument("--device", default=None, help="cpu, cuda, mps (default: cpu)")
     _options(render, steps=512)
     render.set_defaults(run=_render)
@@ -106,16 +113,16 @@ def _parser() -> argparse.ArgumentParser:
 def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="embedded, torchvision:NAME or timm:NAME")
     parser.add_argument("--weights", default="default", help="path to a state dict, or none for random weights")
-    parser.add_argument("--input", type=_positive, default=None, help="the network's input size in pixels")
+    parser.add_argument("--input", type=positive, default=None, help="the network's input size in pixels")
 
 
 def _options(parser: argparse.ArgumentParser, steps: int) -> None:
-    parser.add_argument("--steps", type=_positive, default=steps, help=f"steps of ascent (default: {steps})")
-    parser.add_argument("--size", type=_positive, default=128, help="image size in pixels (default: 128)")
+    parser.add_argument("--steps", type=positive, default=steps, help=f"steps of ascent (default: {steps})")
+    parser.add_argument("--size", type=positive, default=128, help="image size in pixels (default: 128)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} was given; expected at least 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -11,13 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Rows
-from featureviz.model import TappedModel
-from featureviz.objective import Objective
-from featureviz.objectives import Gate
+from featureviz.errors import InvalidInput
+from featureviz.model import TappedModel, tapped
+from featureviz.objective import Objective, PerImage
+from featureviz.objectives import Gate, Logit
 from featureviz.rng import HELD_OUT, Rng
+from featureviz.spec import parse
 from featureviz.transform import Pipeline, robust
 
 CHUNK = 64  # views a forward
+
+
+Goal = Objective | str | Sequence[Objective | str]
 
 
 @final
@@ -35,7 +40,7 @@ class HeldOut:
 
 def evaluate(
     model: TappedModel,
-    objective: Objective,
+    objective: Goal,
     images: Tensor,
     *,
     draws: int = 16,
@@ -46,14 +51,16 @@ def evaluate(
 
     ``transforms`` are :func:`robust` unless given, whatever the images were made under, so that figures compare.
     """
+    model, objective = tapped(model), prepared(as_objective(objective), model)
     pipeline = Pipeline(robust() if transforms is None else transforms).to(model.device)
-    objective = copy.deepcopy(objective).to(model.device)
     size = model.input_size((images.shape[-2], images.shape[-1]))
     scores: list[Tensor] = []
     gates: list[dict[str, Tensor]] = []
     logits: list[dict[str, Tensor]] = []
     with torch.no_grad():
-        for numbers in torch.arange(len(images)).split(max(1, CHUNK // draws)):
+        for numbers in torch.arange(len(images)).split(
+            len(images) if objective.across_batch else max(1, CHUNK // draws)
+        ):
             goals = [[g for g in objective.goal(i).leaves() if isinstance(g, Gate)] for i in numbers.tolist()]
             layers = dict.fromkeys([*objective.layers, *(gate.value_layer for goal in goals for gate in goal)])
             rng = Rng(seed, numbers, draws, model.device, step=HELD_OUT)
@@ -64,3 +71,26 @@ def evaluate(
                 gates.append({gate.spec: gate.value(part).float().cpu() for gate in goal})
                 logits.append({gate.spec: gate(part).float().cpu() for gate in goal})
     return HeldOut(torch.cat(scores).T.contiguous(), tuple(gates), tuple(logits))
+
+
+def as_objective(goal: Goal) -> Objective:
+    """An objective from itself, a spec string, or a list of either (one an image)."""
+    if isinstance(goal, Objective):
+        return goal
+    if isinstance(goal, str):
+        return parse(goal)
+    if isinstance(goal, Sequence):
+        return PerImage([as_objective(g) for g in goal])
+    raise InvalidInput(f"an objective was expected, or a spec such as 'features.12:17'; {goal!r} was given")
+
+
+def prepared(objective: Objective, model: TappedModel) -> Objective:
+    """A copy on the model's device, with labels looked up, so that a step asks nothing of the host."""
+    if isinstance(objective, Logit):
+        return copy.deepcopy(objective.resolved(model.labels)).to(model.device)
+    twin = copy.deepcopy(objective)
+    for parent in list(twin.modules()):
+        for name, part in parent.named_children():
+            if isinstance(part, Logit):
+                setattr(parent, name, part.resolved(model.labels))
+    return twin.to(model.device)

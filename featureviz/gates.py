@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from featureviz.errors import ModelError, unknown
-from featureviz.model import TappedModel
+from featureviz.model import TappedModel, tapped
 from featureviz.taps import INPUT, OUTPUT, Tap
 
 TOLERANCE = 1e-5  # relative, float32: how closely a site must recompute its block's output
@@ -76,7 +76,7 @@ def gates(model: TappedModel) -> Gates:
     >>> fv.gates(fv.load("embedded"))["features.9.block.2"].channels
     320
     """
-    return model.gates
+    return tapped(model).gates
 
 
 def discover(model: TappedModel) -> Gates:

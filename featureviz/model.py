@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Activations, Rows
-from featureviz.errors import InvalidInput, ModelError, unknown
+from featureviz.errors import FeaturevizError, InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, height_width
 from featureviz.taps import GATE, GATE_VALUE, INPUT, OUTPUT, Layer, Reached, Tap, hooked, survey
 
@@ -47,10 +48,12 @@ class TappedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.net = private_copy(net)
-        self.mean = nn.Buffer(_per_channel(mean, 0.0, channels, "mean"))
-        self.std = nn.Buffer(_per_channel(std, 1.0, channels, "std"))
-        if bool((self.std <= 0).any()):
+        device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
+        deviation = _per_channel(std, 1.0, channels, "std")
+        if bool((deviation <= 0).any()):
             raise InvalidInput(f"std={std} was given; expected positive numbers")
+        self.mean = nn.Buffer(_per_channel(mean, 0.0, channels, "mean").to(device))
+        self.std = nn.Buffer(deviation.to(device))
         self.size, self.labels, self.enter, self.channels = size, labels, enter, channels
         self.name = name or type(net).__name__
         self._tables: dict[tuple[int, int], tuple[dict[str, Layer], Exception | None]] = {}
@@ -58,13 +61,20 @@ class TappedModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next((p.device for p in self.net.parameters()), self.mean.device)
+        return self.mean.device
+
+    def train(self, mode: bool = True) -> TappedModel:
+        """Stays in eval mode: batch norm's buffers share memory with the caller's."""
+        return super().train(False)
 
     def on(self, device: torch.device | str | None) -> TappedModel:
         """Itself, or a copy on another device; itself is never moved."""
-        if device is None or torch.empty(0, device=device).device == self.device == self.mean.device:
-            return self
-        return copy.deepcopy(self).to(device)
+        try:
+            if device is None or torch.empty(0, device=device).device == self.device:
+                return self
+            return copy.deepcopy(self).to(device)
+        except (RuntimeError, AssertionError) as error:  # torch's ways to say that there is no such device
+            raise InvalidInput(f"device={str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
 
     def input_size(self, image: tuple[int, int]) -> tuple[int, int]:
         """The size of the views of a (height, width) image: its short side becomes ``size``, if that is a number."""
@@ -105,6 +115,10 @@ class TappedModel(nn.Module):
                     taken[OUTPUT] = _logits(output)
             except Reached:
                 pass
+            except (FeaturevizError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # the network's own, whatever it is
+                raise self._failed(x, error, "") from error
         return taken
 
     def tap(self, name: str, x: Tensor | None = None) -> Tap:
@@ -120,10 +134,12 @@ class TappedModel(nn.Module):
             if name not in dict(self.net.named_modules()):
                 raise unknown("layer", name, ran or dict(self.net.named_modules()), "`fv.layers(model)` lists them.")
             if failure is not None:
-                raise self._failed(size, failure, f"before layer {name!r} was reached") from failure
+                raise self._failed(self._grey(size), failure, f"before layer {name!r} was reached") from failure
             raise ModelError(
                 f"layer {name!r} does not run in {self.name}'s forward; `fv.layers(model)` lists those that do"
             )
+        if layer.gives:
+            raise ModelError(f"layer {name!r} gives a {layer.gives}, not a tensor; tap a layer inside it")
         if layer.calls > 1:
             raise ModelError(
                 f"layer {name!r} runs {layer.calls} times in one forward, so its activation is ambiguous; tap a module"
@@ -135,14 +151,14 @@ class TappedModel(nn.Module):
         """Every module that runs, in order, with its output's shape for one image."""
         ran = self.check()
         sites = {site.name for site in self.gates.values()}
-        return [Layer(r.name, r.type, r.shape, r.calls, r.name in sites) for r in ran.values()]
+        return [replace(row, gate=row.name in sites) for row in ran.values()]
 
     def check(self, size: tuple[int, int] | None = None) -> dict[str, Layer]:
         """The modules that run at ``size`` (the network's own if left out), by name; an error if its forward fails."""
         size = size or self._probe_size
         ran, failure = self._ran(size)
         if failure is not None:
-            raise self._failed(size, failure, "") from failure
+            raise self._failed(self._grey(size), failure, "") from failure
         return ran
 
     @cached_property
@@ -169,16 +185,18 @@ class TappedModel(nn.Module):
     def _ran(self, size: tuple[int, int]) -> tuple[dict[str, Layer], Exception | None]:
         """The modules that run on one image of ``size``, and what stopped the forward, if anything did; learnt once."""
         if size not in self._tables:
-            grey = torch.full((1, self.channels, *size), 0.5, device=self.device)
-            self._tables[size] = survey(self.net, lambda: self._enter(grey))
+            self._tables[size] = survey(self.net, lambda: self._enter(self._grey(size)))
         return self._tables[size]
 
-    def _failed(self, size: tuple[int, int], failure: Exception, where: str) -> ModelError:
+    def _grey(self, size: tuple[int, int]) -> Tensor:
+        return torch.full((1, self.channels, *size), 0.5, device=self.device)
+
+    def _failed(self, x: Tensor, failure: Exception, where: str) -> ModelError:
         return ModelError(
-            f"{self.name}'s forward failed on [1,{self.channels},{size[0]},{size[1]}]{' ' + where if where else ''}:"
+            f"{self.name}'s forward failed on {list(x.shape)}{' ' + where if where else ''}:"
             f" {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"
-            "\nif the image is too small for the network give a larger size; if the network is not called as net(x)"
-            " give wrap(net, enter=...)"
+            "\nif the network wants another input, give a larger size (wrap(net, size=...), --input); if it is not"
+            " called as net(x), give wrap(net, enter=...)"
         )
 
 
@@ -215,15 +233,25 @@ def wrap(
 
 def layers(model: TappedModel) -> list[Layer]:
     """Every layer that runs, in order: name, type, output shape for one image, and whether it is a gated block."""
-    return model.layers()
+    return tapped(model).layers()
 
 
+def tapped(model: TappedModel) -> TappedModel:
+    """``model``, or an error that says how to make one of what was given."""
+    if isinstance(model, TappedModel):
+        return model
+    raise InvalidInput(
+        f"a {type(model).__name__} was given for the model; wrap it first: fv.wrap(net, mean=..., std=..., size=...)"
+    )
+
+
+@torch.inference_mode(False)  # tensors made in it could not be differentiated through
 def private_copy(net: nn.Module) -> nn.Module:
     """A copy in eval mode, frozen, without in-place modules, whose weights share the original's memory."""
     if not isinstance(net, nn.Module):
         raise InvalidInput(f"a {type(net).__name__} was given; expected an nn.Module")
-    shared: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in net.parameters()}
-    shared |= {id(b): b.detach() for b in net.buffers()}
+    shared: dict[int, Any] = {id(p): nn.Parameter(_same(p), requires_grad=False) for p in net.parameters()}
+    shared |= {id(b): _same(b) for b in net.buffers()}
     try:
         twin = copy.deepcopy(net, shared)
     except Exception as error:
@@ -237,6 +265,12 @@ def private_copy(net: nn.Module) -> nn.Module:
     return twin.eval().requires_grad_(False)
 
 
+def _same(tensor: Tensor) -> Tensor:
+    """The same memory, or a copy of what was made in inference mode and can never take part in a gradient."""
+    return tensor.detach().clone() if tensor.is_inference() else tensor.detach()
+
+
+@torch.inference_mode(False)
 def _per_channel(value: Sequence[float] | float | None, default: float, channels: int, what: str) -> Tensor:
     numbers = torch.as_tensor(default if value is None else value, dtype=torch.float32).flatten()
     if len(numbers) not in (1, channels):

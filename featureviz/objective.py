@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, final
@@ -22,6 +23,7 @@ class Objective(nn.Module, ABC):
         layers: the activations it reads, known before any forward, so that the network can stop there.
         spec: the expression that writes it; ``repr`` prints it.
         n: how many images it describes; 1 stands for any number of images with the same goal.
+        across_batch: whether a score depends on the other images, so that a batch must not be split.
 
     ``forward(activations) -> [M]``, one score a row, row i from row i alone. Objectives are immutable: ``a + b``,
     ``a - b``, ``2 * a``, ``a * b``, ``-a`` and ``a / 2`` make new ones. Target vectors and indices are buffers.
@@ -31,11 +33,11 @@ class Objective(nn.Module, ABC):
     2*features.12:17 - 0.5*features.3:4
     """
 
-    def __init__(self, layers: Iterable[str], spec: str = "", n: int = 1) -> None:
+    def __init__(self, layers: Iterable[str], spec: str = "", n: int = 1, *, across_batch: bool = False) -> None:
         super().__init__()
         self.layers = tuple(dict.fromkeys(layers))
         self.spec = spec or f"{type(self).__name__}({', '.join(self.layers)})"
-        self.n = n
+        self.n, self.across_batch = n, across_batch
 
     @abstractmethod
     def forward(self, activations: Activations) -> Tensor:
@@ -87,7 +89,7 @@ class Linear(Objective):
 
     def __init__(self, terms: Sequence[tuple[float, Objective]], constant: float = 0.0) -> None:
         parts = [o for _, o in terms]
-        super().__init__(_layers(parts), _linear_spec(terms, constant), _images(parts))
+        super().__init__(_layers(parts), _linear_spec(terms, constant), _images(parts), across_batch=_any(parts))
         self.weights, self.constant = tuple(w for w, _ in terms), constant
         self.parts = nn.ModuleList(parts)
 
@@ -113,9 +115,10 @@ class Product(Objective):
     """``a * b``, row by row."""
 
     def __init__(self, first: Objective, second: Objective) -> None:
-        spec = "*".join(f"({o.spec})" if isinstance(o, Linear) else o.spec for o in (first, second))
-        super().__init__(_layers([first, second]), spec, _images([first, second]))
-        self.parts = nn.ModuleList([first, second])
+        parts = [first, second]
+        spec = f"{_factor(first)}*{_factor(second)}"
+        super().__init__(_layers(parts), spec, _images(parts), across_batch=_any(parts))
+        self.parts = nn.ModuleList(parts)
 
     def forward(self, activations: Activations) -> Tensor:
         return self.parts[0](activations) * self.parts[1](activations)
@@ -143,7 +146,7 @@ class PerImage(Objective):
         parts = list(objectives)
         if not parts or any(o.n != 1 for o in parts):
             raise InvalidInput(f"PerImage got {parts}; expected at least one objective, each for a single image")
-        super().__init__(_layers(parts), f"[{', '.join(o.spec for o in parts)}]", len(parts))
+        super().__init__(_layers(parts), f"[{', '.join(o.spec for o in parts)}]", len(parts), across_batch=_any(parts))
         self.parts = nn.ModuleList(parts)
 
     def forward(self, activations: Activations) -> Tensor:
@@ -165,11 +168,16 @@ class Function(Objective):
 
     def __init__(self, factory: ObjectiveFactory, layer: str, args: tuple[Any, ...]) -> None:
         written = "".join(f", {_written(a)}" for a in args)
-        super().__init__([layer], f"{factory.__name__}({layer}{written})")
+        super().__init__([layer], f"{factory.__name__}({named(layer)}{written})")
         self.factory, self.args = factory, args
+        for i, argument in enumerate(args):
+            if isinstance(argument, Tensor):
+                self.register_buffer(f"tensor{i}", argument.detach().clone())  # moves with the objective
 
     def forward(self, activations: Activations) -> Tensor:
-        return self.factory.function(activations[self.layers[0]], *self.args)
+        moved = dict(self.named_buffers())
+        args = [moved.get(f"tensor{i}", argument) for i, argument in enumerate(self.args)]
+        return self.factory.function(activations[self.layers[0]], *args)
 
 
 @final
@@ -230,6 +238,16 @@ def _linear(terms: Iterable[tuple[float, Objective | float]]) -> Linear:
     return Linear(flat, constant)
 
 
+def named(layer: str) -> str:
+    """A layer's name as specs write it: in quotes where it would be read as something else.
+
+    >>> named("features.12"), named("conv-1")
+    ('features.12', '"conv-1"')
+    """
+    plain = re.fullmatch(r"[\w.]*\w", layer) and layer not in ("gate", "logit", "direction", "deepdream")
+    return layer if plain else f'"{layer}"'
+
+
 def _number(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
@@ -248,6 +266,10 @@ def _images(parts: Sequence[Objective]) -> int:
     return counts.pop() if counts else 1
 
 
+def _any(parts: Iterable[Objective]) -> bool:
+    return any(part.across_batch for part in parts)
+
+
 def _leaves(parts: Iterable[nn.Module]) -> Iterator[Objective]:
     for part in parts:
         yield from _objective(part).leaves()
@@ -259,17 +281,26 @@ def _objective(part: nn.Module) -> Objective:
 
 
 def _linear_spec(terms: Sequence[tuple[float, Objective]], constant: float) -> str:
-    written = [(w, o.spec if abs(w) == 1 else f"{_written(abs(w))}*{o.spec}") for w, o in terms]
+    written = [
+        (w, o.spec if w == 1 else _factor(o) if w == -1 else f"{_written(abs(w))}*{_factor(o)}") for w, o in terms
+    ]
     if constant or not terms:
         written.append((constant, _written(abs(constant))))
     first, *rest = written
     return ("-" if first[0] < 0 else "") + first[1] + "".join(f" {'-' if w < 0 else '+'} {text}" for w, text in rest)
 
 
+def _factor(o: Objective) -> str:
+    """``o`` where it is multiplied: a sum or a product in parentheses, so that it is read back as it was."""
+    return f"({o.spec})" if isinstance(o, (Linear, Product)) else o.spec
+
+
 def _written(value: Any) -> str:
     """A number as short as it can be read back from; anything else as Python writes it."""
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
+    if isinstance(value, Tensor):
+        return _written(value.tolist())
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(builtins.map(_written, value))}]"
     return repr(value)

@@ -5,15 +5,16 @@ A unit may be one index, for any number of images, or a list of N: image i of th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput, unknown
-from featureviz.objective import Objective, PerImage
+from featureviz.objective import Objective, PerImage, named
 from featureviz.taps import GATE, GATE_VALUE, OUTPUT
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Channel(Objective):
     """
 
     def __init__(self, layer: str, unit: Units) -> None:
-        units = _units(unit, f"Channel({layer!r})")
-        super().__init__([layer], f"{layer}:{_written(unit)}", len(units))
+        units, written = _units(unit, f"Channel({layer!r})")
+        super().__init__([layer], f"{named(layer)}:{written}", len(units))
         self.units, self.index = units, nn.Buffer(torch.tensor(units))
 
     def forward(self, activations: Activations) -> Tensor:
@@ -62,11 +63,11 @@ class Neuron(Objective):
     """
 
     def __init__(self, layer: str, unit: Units, y: int | None = None, x: int | None = None) -> None:
-        units = _units(unit, f"Neuron({layer!r})")
-        if (y is None) != (x is None):
-            raise InvalidInput(f"Neuron({layer!r}) got y={y}, x={x}; expected both or neither")
+        units, written = _units(unit, f"Neuron({layer!r})")
+        if (y is None) != (x is None) or min(y or 0, x or 0) < 0:
+            raise InvalidInput(f"Neuron({layer!r}) got y={y}, x={x}; expected both, from 0, or neither")
         place = "centre" if y is None else f"{y},{x}"
-        super().__init__([layer], f"{layer}:{_written(unit)}@{place}", len(units))
+        super().__init__([layer], f"{named(layer)}:{written}@{place}", len(units))
         self.units, self.index = units, nn.Buffer(torch.tensor(units))
         self.y, self.x = y, x
 
@@ -80,7 +81,7 @@ class Neuron(Objective):
         plane = activations.channels(layer, self.units, self.index)  # [M,H,W]
         height, width = plane.shape[1:]
         y, x = (height // 2, width // 2) if self.y is None or self.x is None else (self.y, self.x)
-        if not (-height <= y < height and -width <= x < width):
+        if y >= height or x >= width:
             raise InvalidInput(
                 f"{self.spec}: row {y}, column {x} is outside of {layer!r}, which is {height}x{width} here"
             )
@@ -114,7 +115,10 @@ class Direction(Objective):
             raise InvalidInput(
                 f"Direction({layer!r}) got a vector of shape {list(target.shape)}; expected [C] or [N,C]"
             )
-        written = f"direction:{layer}:{_vector(target)}" + (f"^{power:g}" if power else "")
+        target = target[0] if target.ndim == 2 and len(target) == 1 else target
+        written = f"direction:{named(layer)}:{_vector(target)}" + (
+            f"^{float(power)!r}".removesuffix(".0") if power else ""
+        )
         super().__init__([layer], written, len(target) if target.ndim == 2 else 1)
         self.power, self.target = power, nn.Buffer(target)
 
@@ -125,6 +129,10 @@ class Direction(Objective):
         if a.shape[1] != self.target.shape[-1]:
             raise InvalidInput(
                 f"Direction on {layer!r} has {self.target.shape[-1]} numbers; the layer has {a.shape[1]} channels"
+            )
+        if self.n > 1 and max(activations.rows.images) >= self.n:
+            raise InvalidInput(
+                f"{self.n} directions in {layer!r} for image {max(activations.rows.images)}; expected one each"
             )
         v = self.target if self.target.ndim == 1 else self.target[activations.rows.image]
         v = v.expand(len(a), -1)
@@ -150,14 +158,16 @@ class Logit(Objective):
     """
 
     def __init__(self, unit: int | str | Sequence[int | str]) -> None:
-        several = not isinstance(unit, (int, str))
-        wanted: tuple[int | str, ...] = (unit,) if isinstance(unit, (int, str)) else tuple(unit)
+        several = not isinstance(unit, str) and hasattr(unit, "__len__")
+        each: Any = unit if several else (unit,)
+        wanted = tuple(u if isinstance(u, str) else _units(u, "Logit")[0][0] for u in each)
         if not wanted:
             raise InvalidInput("Logit got no class; expected an index, a label, or a list of them")
         written = [f'"{u}"' if isinstance(u, str) else str(u) for u in wanted]
         super().__init__([OUTPUT], "logit:" + (f"[{', '.join(written)}]" if several else written[0]), len(wanted))
         self.wanted = wanted
-        self.index = nn.Buffer(torch.tensor([u if isinstance(u, int) else -1 for u in wanted]))
+        self.units = tuple(u for u in wanted if isinstance(u, int))  # all of them, once labels are resolved
+        self.index = nn.Buffer(torch.tensor(self.units))
 
     def forward(self, activations: Activations) -> Tensor:
         output = activations[OUTPUT]
@@ -165,19 +175,22 @@ class Logit(Objective):
             raise InvalidInput(
                 f"{self.spec}: the network's output is {list(output.shape)}, not logits [M,K]; use Channel"
             )
-        units = [self._index(u, activations.labels) for u in self.wanted]
-        index = self.index if units == list(self.wanted) else torch.tensor(units, device=output.device)
-        return activations.channels(OUTPUT, units, index)
+        resolved = self if len(self.units) == len(self.wanted) else self.resolved(activations.labels)
+        return activations.channels(OUTPUT, resolved.units, resolved.index.to(output.device))
 
-    @staticmethod
-    def _index(unit: int | str, labels: Sequence[str] | None) -> int:
-        if isinstance(unit, int):
-            return unit
+    def resolved(self, labels: Sequence[str] | None) -> Logit:
+        """The same with indices for labels, so that a step need not look them up."""
+        names = [u for u in self.wanted if isinstance(u, str)]
+        if not names:
+            return self
         if labels is None:
-            raise InvalidInput(f"logit {unit!r}: this model has no labels; give an index or wrap(net, labels=[...])")
-        if unit not in labels:
-            raise unknown("label", unit, labels)
-        return list(labels).index(unit)
+            raise InvalidInput(
+                f"logit {names[0]!r}: this model has no labels; give an index or wrap(net, labels=[...])"
+            )
+        missing = [name for name in names if name not in labels]
+        if missing:
+            raise unknown("label", missing[0], labels)
+        return Logit([list(labels).index(u) if isinstance(u, str) else u for u in self.wanted])
 
     def goal(self, image: int) -> Objective:
         return self if self.n == 1 else Logit(self.wanted[image])
@@ -192,7 +205,7 @@ class DeepDream(Objective):
     """
 
     def __init__(self, layer: str) -> None:
-        super().__init__([layer], f"deepdream:{layer}")
+        super().__init__([layer], f"deepdream:{named(layer)}")
 
     def forward(self, activations: Activations) -> Tensor:
         return activations[self.layers[0]].flatten(1).square().mean(1)
@@ -215,8 +228,8 @@ class Gate(Objective):
 
     def __init__(self, site: GateSite | str, unit: Units) -> None:
         name = site if isinstance(site, str) else site.name
-        units = _units(unit, f"Gate({name!r})")
-        super().__init__([GATE + name], f"{GATE}{name}:{_written(unit)}", len(units))
+        units, written = _units(unit, f"Gate({name!r})")
+        super().__init__([GATE + name], f"{GATE}{named(name)}:{written}", len(units))
         self.site_name = name
         self.units, self.index = units, nn.Buffer(torch.tensor(units))
 
@@ -236,15 +249,24 @@ class Gate(Objective):
         return self if self.n == 1 else Gate(self.site_name, self.units[image])
 
 
-def _units(unit: Units, who: str) -> tuple[int, ...]:
-    units = (unit,) if isinstance(unit, int) else tuple(unit)
-    if not units or not all(isinstance(u, int) and u >= 0 for u in units):
+def _units(unit: Units, who: str) -> tuple[tuple[int, ...], str]:
+    """Plain integers, of whatever kind they were (numpy, torch), and how they are written."""
+    try:
+        units, written = _indices(unit)
+    except TypeError:
+        units, written = (), ""
+    if not units or min(units) < 0 or max(units) >= 1 << 31:
         raise InvalidInput(f"{who} got unit {unit!r}; expected an index from 0, or a list of them")
-    return units
+    return units, written
 
 
-def _written(unit: Units) -> str:
-    return str(unit) if isinstance(unit, int) else str(list(unit))
+def _indices(unit: Units) -> tuple[tuple[int, ...], str]:
+    try:
+        one = operator.index(unit)  # pyright: ignore[reportArgumentType] - raises TypeError for lists
+    except TypeError:
+        several = tuple(operator.index(u) for u in unit)  # pyright: ignore[reportGeneralTypeIssues]
+        return several, str(list(several))
+    return (one,), str(one)
 
 
 def _vector(target: Tensor) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,15 @@ from tqdm import tqdm
 
 from featureviz.ascent import Ascent, MakeOptimizer, adam
 from featureviz.errors import InvalidInput, NonFinite
-from featureviz.evaluate import HeldOut, evaluate
+from featureviz.evaluate import Goal, as_objective, evaluate
 from featureviz.image import FourierImage, Parameterization
 from featureviz.image.base import Size
-from featureviz.model import TappedModel
-from featureviz.objective import Objective, PerImage
+from featureviz.model import TappedModel, tapped
+from featureviz.objective import Objective
 from featureviz.rendering import Rendering
-from featureviz.spec import parse
 from featureviz.transform import robust
 
-MakeImage = Callable[[int, int], Parameterization]
-Goal = Objective | str | Sequence[Objective | str]
+MakeImage = Callable[..., Parameterization]
 
 
 @torch.inference_mode(False)  # whatever mode the caller is in
@@ -34,12 +32,13 @@ def render(
     *,
     steps: int = 512,
     size: Size = 128,
-    image: Parameterization | MakeImage | None = None,
+    image: Tensor | Parameterization | MakeImage | None = None,
     views: int = 1,
     transforms: Iterable[nn.Module] | None = None,
     optimizer: str | MakeOptimizer = "adam",
     lr: float = 0.05,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
     device: torch.device | str | None = None,
     snapshots: Iterable[int] = (),
     attempts: int = 1,
@@ -52,12 +51,14 @@ def render(
         objective: an objective, a spec string, or a list of either, one an image.
         steps: of ascent; 512 as Lucid, 128 are enough for a look.
         size: of the images in pixels, a side or (height, width); views are resampled to what the network wants.
-        image: a parameterization to start from (copied), or ``make(n, seed)`` that builds one; Fourier by default.
+        image: what moves, a Fourier image by default: a picture to start from, ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1];
+            a parameterization (copied); or what builds one, such as ``fv.PixelImage``, called with (n, size, seed=).
         views: random views an image and step.
         transforms: the robustness pipeline; None for :func:`featureviz.transform.robust`, ``[]`` for none.
         optimizer: ``"adam"``, or a function from leaves to an optimizer, which then has its own learning rate.
         lr: Adam's learning rate.
-        seed: image i depends on it and on i alone.
+        seed: image i depends on it and on its number alone.
+        numbers: the number of each image, 0, 1, 2... if left out: image 7 alone is ``numbers=[7]``.
         device: where to work; the model's own by default. The model itself is not moved.
         snapshots: steps after which to keep the images as they are.
         attempts: renders from that many seeds and keeps, for each image, the best under held-out views.
@@ -72,64 +73,74 @@ def render(
     >>> picture.images.shape, picture.scores.shape
     (torch.Size([1, 3, 64, 64]), torch.Size([2, 1]))
     """
-    goal = as_objective(objective)
-    for name, value, least in (("steps", steps, 0), ("attempts", attempts, 1), ("views", views, 1)):
-        if value < least:
-            raise InvalidInput(f"{name}={value} was given; expected at least {least}")
+    goal, here = as_objective(objective), tapped(model).on(device)
     stages = list(robust() if transforms is None else transforms)
     make = _optimizer(optimizer, lr)
-    here = model.on(device)
+    wanted = _checked(steps, views, attempts, snapshots)
+    best: _Attempt | None = None
+    for attempt in range(attempts):
+        own = seed + attempt * 1_000_003  # far apart, so that neighbouring seeds do not share attempts
+        start = _image(image, goal.n, size, own, numbers, here.channels)
+        ascent = Ascent(
+            here, goal, start, transforms=stages, views=views, optimizer=make, seed=own, numbers=numbers,
+            capacity=max(1, steps),
+        )  # fmt: skip
+        label = goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
+        label += f" ({attempt + 1} of {attempts})" if attempts > 1 else ""
+        tried = _climb(ascent, steps, wanted, label if progress else None)
+        best = tried if best is None else _better(best, tried, here, goal, seed)
+        if best.stopped is not None:
+            break
+    assert best is not None  # attempts >= 1
+    n = len(best.images)
     recipe = {
-        "spec": goal.spec, "model": model.name, "seed": seed, "steps": steps, "views": views, "attempts": attempts,
-        "size": size if isinstance(size, int) else list(size), "input": model.size,
+        "spec": goal.spec, "model": here.name, "seed": seed, "attempts": attempts, "views": views,
+        "numbers": list(range(n) if numbers is None else numbers), "steps": steps, "steps done": len(best.scores),
+        "image": best.kind, "size": list(best.images.shape[-2:]), "input": here.size,
         "transforms": [repr(t) for t in stages],
         "optimizer": f"adam lr {lr:g}" if optimizer == "adam" else getattr(optimizer, "__name__", repr(optimizer)),
         "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
     }  # fmt: skip
-    best: Rendering | None = None
-    for attempt in range(attempts):
-        own = seed + attempt * 1_000_003  # far apart, so that neighbouring seeds do not share attempts
-        start = _image(image, goal.n, size, own, model.channels)
-        ascent = Ascent(
-            here, goal, start, transforms=stages, views=views, optimizer=make, seed=own, capacity=max(1, steps)
-        )
-        label = goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
-        label += f" ({attempt + 1} of {attempts})" if attempts > 1 else ""
-        kept, stopped = _climb(ascent, steps, set(snapshots), label if progress else None)
-        rendering = Rendering(
-            images=ascent.images(),
-            scores=ascent.scores[: ascent.steps_done].cpu(),
-            held_out=evaluate(here, goal, ascent.images(), seed=seed),
-            specs=tuple(goal.goal(i).spec for i in range(len(start))),
-            recipe={**recipe, "steps done": ascent.steps_done},
-            snapshots=kept,
-            interrupted=isinstance(stopped, KeyboardInterrupt),
-        )
-        best = rendering if best is None else _better(best, rendering)
-        if isinstance(stopped, NonFinite):
-            stopped.rendering = best
-            raise stopped
-        if stopped is not None:
-            return replace(best, interrupted=True)
-    assert best is not None
-    return best
+    rendering = Rendering(
+        images=best.images,
+        scores=best.scores,
+        held_out=evaluate(here, goal, best.images, seed=seed),
+        specs=tuple(goal.goal(i).spec for i in range(n)),
+        recipe=recipe,
+        snapshots=best.snapshots,
+        interrupted=isinstance(best.stopped, KeyboardInterrupt),
+    )
+    if isinstance(best.stopped, NonFinite):
+        best.stopped.rendering = rendering
+        raise best.stopped
+    return rendering
 
 
-def as_objective(goal: Goal) -> Objective:
-    """An objective from itself, a spec string, or a list of either (one an image)."""
-    if isinstance(goal, Objective):
-        return goal
-    if isinstance(goal, str):
-        return parse(goal)
-    if isinstance(goal, Sequence):
-        return PerImage([as_objective(g) for g in goal])
-    raise InvalidInput(f"an objective was expected, or a spec such as 'features.12:17'; {goal!r} was given")
+@final
+@dataclass(frozen=True)
+class _Attempt:
+    """What one ascent made, and what stopped it before its end, if anything did."""
+
+    kind: str
+    images: Tensor
+    scores: Tensor
+    snapshots: dict[int, Tensor]
+    stopped: KeyboardInterrupt | NonFinite | None
 
 
-def _climb(
-    ascent: Ascent, steps: int, wanted: set[int], label: str | None
-) -> tuple[dict[int, Tensor], KeyboardInterrupt | NonFinite | None]:
-    """Run ``steps``; the snapshots taken, and what stopped it before the end, if anything did."""
+def _checked(steps: int, views: int, attempts: int, snapshots: Iterable[int]) -> set[int]:
+    for name, value, least in (("steps", steps, 0), ("attempts", attempts, 1), ("views", views, 1)):
+        if value < least:
+            raise InvalidInput(f"{name}={value} was given; expected at least {least}")
+    wanted = set(snapshots)
+    if wanted and not 0 <= min(wanted) <= max(wanted) <= steps:
+        raise InvalidInput(f"snapshots={sorted(wanted)} was given for {steps} steps; expected steps from 0 to {steps}")
+    return wanted
+
+
+def _climb(ascent: Ascent, steps: int, wanted: set[int], label: str | None) -> _Attempt:
+    """Run ``steps``, with a bar if there is a label for it."""
+    stopped: KeyboardInterrupt | NonFinite | None = None
     kept: dict[int, Tensor] = {0: ascent.images()} if 0 in wanted else {}
     on_host = ascent.model.device.type == "cpu"  # elsewhere each look at a number waits for the device
     n = len(ascent.image)
@@ -150,45 +161,54 @@ def _climb(
                 done = stop
                 if stop in wanted:
                     kept[stop] = ascent.images()
-        except (KeyboardInterrupt, NonFinite) as stopped:
-            return kept, stopped
-    return kept, None
+        except (KeyboardInterrupt, NonFinite) as error:
+            stopped = error
+    return _Attempt(
+        type(ascent.image).__name__, ascent.images(), ascent.scores[: ascent.steps_done].cpu(), kept, stopped
+    )
 
 
-def _better(first: Rendering, second: Rendering) -> Rendering:
-    """For each image the attempt with the higher held-out score."""
-    wins = second.held_out.scores.mean(0) > first.held_out.scores.mean(0)  # [N]; a NaN never wins
-    if len(first.scores) != len(second.scores):
-        return first  # an attempt cut short does not compete
+def _better(first: _Attempt, second: _Attempt, model: TappedModel, goal: Objective, seed: int) -> _Attempt:
+    """For each image the attempt that scores higher; all of one where images depend on each other.
+
+    Chosen on views of their own, so that the held-out views still see the winners for the first time.
+    """
+    if second.stopped is not None:
+        return replace(first, stopped=second.stopped)  # an attempt cut short does not compete
+    scores = [evaluate(model, goal, a.images, seed=seed + 1).scores.mean(0) for a in (first, second)]
+    gain = scores[1] - scores[0]  # [N]
+    wins = (gain.sum().expand_as(gain) if goal.across_batch else gain) > 0  # a NaN never wins
 
     def pick(a: Tensor, b: Tensor, axis: int) -> Tensor:
         return torch.where(wins.view([-1 if d == axis else 1 for d in range(a.ndim)]), b, a)
 
-    a, b = first.held_out, second.held_out
-    chosen = [(b if win else a) for win in wins.tolist()]
-    held_out = HeldOut(
-        pick(a.scores, b.scores, 1),
-        tuple(source.gates[i] for i, source in enumerate(chosen)),
-        tuple(source.logits[i] for i, source in enumerate(chosen)),
-    )
-    snapshots = {step: pick(first.snapshots[step], second.snapshots[step], 0) for step in first.snapshots}
     return replace(
         first,
         images=pick(first.images, second.images, 0),
         scores=pick(first.scores, second.scores, 1),
-        held_out=held_out,
-        snapshots=snapshots,
+        snapshots={step: pick(kept, second.snapshots[step], 0) for step, kept in first.snapshots.items()},
     )
 
 
-def _image(image: Any, n: int, size: Size, seed: int, channels: int) -> Parameterization:
+def _image(
+    image: Tensor | Parameterization | MakeImage | None,
+    n: int,
+    size: Size,
+    seed: int,
+    numbers: Sequence[int] | None,
+    channels: int,
+) -> Parameterization:
     if image is None:
-        return FourierImage(n, size, seed=seed, channels=channels)
+        count = n if numbers is None or n > 1 else len(numbers)
+        return FourierImage(count, size, seed=seed, numbers=numbers, channels=channels)
+    if isinstance(image, Tensor):
+        return FourierImage(n if n > 1 else None, image=image, channels=channels)
     if isinstance(image, Parameterization):
         return copy.deepcopy(image)
-    made = image(n, seed)
+    made = image(n, size, seed=seed)
     if not isinstance(made, Parameterization) or len(made) != n:
-        raise InvalidInput(f"image(n={n}, seed={seed}) gave {type(made).__name__}; expected a Parameterization of {n}")
+        count = f" of {len(made)}" if isinstance(made, Parameterization) else ""
+        raise InvalidInput(f"image({n}, {size}, seed={seed}) gave {type(made).__name__}{count}; expected {n} images")
     return made
 
 

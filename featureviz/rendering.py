@@ -72,12 +72,17 @@ class Rendering:
 
         Whole files only: each is written beside its place and moved there. :func:`read_recipe` reads the recipe.
         """
-        target = Path(path).with_suffix(".png")
+        place = Path(path)  # "out/features.6" has no suffix to replace
+        target = place if place.suffix.lower() == ".png" else place.with_name(f"{place.name}.png")
         count = len(self)
         paths = [target] if count == 1 else [target.with_stem(f"{target.stem}-{i}") for i in range(count)]
         for i, place in enumerate(paths):
-            write_bytes(place, png(self.images[i], {**self.recipe, "image": i, "goal": self.specs[i]}))
+            write_bytes(place, png(self.images[i], self.recipe_of(i)))
         return paths
+
+    def recipe_of(self, i: int) -> dict[str, Any]:
+        """What makes image i again, alone: its own spec and number in the place of all."""
+        return {**self.recipe, "spec": self.specs[i], "numbers": [self.recipe["numbers"][i]]}
 
     def _repr_png_(self) -> bytes:
         return png(contact_sheet(self.images), self.recipe)

@@ -5,6 +5,7 @@
     features.12:17@3,4          a neuron, row 3 column 4     logit:"golden retriever"       a class by label
     features.12:17@centre       the neuron in the middle     deepdream:features.9           a whole layer
     direction:features.12:[1, 0.5, -2]^2                     dot product times cosine squared
+    "conv-1":17                 any other layer's name
 
 with ``+ - *``, division by a number, parentheses, ``[a, b, c]`` for one objective an image, and ``name(layer, ...)``
 for functions that the caller hands in.
@@ -21,9 +22,9 @@ from featureviz.errors import FeaturevizError, SpecError, unknown
 from featureviz.objective import Objective, ObjectiveFactory, PerImage
 from featureviz.objectives import Channel, DeepDream, Direction, Gate, Logit, Neuron
 
-_NAME = r"[\w.]*\w"
+_NAME = r'[\w.]*\w|"[^"]+"'
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?![\w.]*:)")
-_CALL = re.compile(r"([A-Za-z_]\w*)\s*\(\s*([\w.: ]*[\w.])\s*(,|\))")
+_CALL = re.compile(r'([A-Za-z_]\w*)\s*\(\s*([\w.: ]*[\w.]|"[^"]+")\s*(,|\))')
 _LEAF = re.compile(rf"(?:(gate|direction|deepdream|logit):)?({_NAME})?")
 _UNITS = re.compile(r"\d+|\[\s*\d+(\s*,\s*\d+)*\s*\]")
 _PLACE = re.compile(r"@\s*(?:centre|(\d+)\s*,\s*(\d+))")
@@ -128,7 +129,7 @@ class _Parser:
             self.at = found.end()
             self.fail("expected numbers, strings or lists of them")
         self.at = end + 1
-        return self.built(start, self.functions[name], found[2], *arguments)
+        return self.built(start, self.functions[name], found[2].strip('"'), *arguments)
 
     def leaf(self) -> Objective:
         start = self.at
@@ -138,7 +139,7 @@ class _Parser:
             return self.logit(start)
         if not found or not name:
             self.fail("expected an objective such as features.12:17, gate:features.12.block.2:17 or logit:207")
-        self.at = found.end()
+        self.at, name = found.end(), name.strip('"')
         if kind == "deepdream":
             return self.built(start, DeepDream, name)
         self.expect(":", f"expected ':' and a channel after {name!r}, as in {name}:0")
@@ -193,7 +194,8 @@ class _Parser:
         if not found:
             self.fail("expected a channel, 17, or one an image, [3, 14, 15]")
         self.at = found.end()
-        return ast.literal_eval(found[0])
+        numbers = [int(n) for n in re.findall(r"\d+", found[0])]
+        return numbers if found[0].startswith("[") else numbers[0]
 
     def built(self, start: int, make: Any, *args: Any) -> Objective:
         """``make(*args)``, its complaint placed at ``start``."""

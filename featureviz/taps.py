@@ -35,10 +35,14 @@ class Layer:
     type: str
     shape: tuple[int, ...]
     calls: int
+    gives: str = ""  # the type of an output that is no tensor
     gate: bool = False
 
     def __str__(self) -> str:
-        note = "  gate" if self.gate else f"  runs {self.calls} times" if self.calls > 1 else ""
+        times = f"runs {self.calls} times" if self.calls > 1 else ""
+        note = "  ".join(
+            ["", *filter(None, ["gate" if self.gate else "", times, self.gives and f"gives a {self.gives}"])]
+        )
         return f"{self.name:40} {self.type:24} {list(self.shape)}{note}"
 
 
@@ -64,23 +68,24 @@ def hooked(net: nn.Module, taps: Mapping[str, Tap], take: Callable[[str, Any], N
 
 
 def survey(net: nn.Module, run: Callable[[], Any]) -> tuple[dict[str, Layer], Exception | None]:
-    """The modules that run in ``run()`` and give tensors, in order, and what stopped it, if anything did."""
+    """The modules that run in ``run()``, in order of ending, and what stopped it, if anything did."""
     modules = {name: module for name, module in net.named_modules() if name}
-    shapes: dict[str, tuple[int, ...]] = {}
+    outputs: dict[str, tuple[tuple[int, ...], str]] = {}
     calls: Counter[str] = Counter()
     failure: Exception | None = None
 
     def note(name: str, output: Any) -> None:
         calls[name] += 1
-        if isinstance(output, Tensor):
-            shapes[name] = tuple(output.shape)
+        known = isinstance(output, Tensor)
+        outputs[name] = (tuple(output.shape), "") if known else ((), type(output).__name__)
 
     with hooked(net, {name: Tap(name) for name in modules}, note), torch.no_grad():
         try:
             run()
         except Exception as error:  # the caller's network may raise anything; it is raised where it matters
             failure = error
-    return {n: Layer(n, type(modules[n]).__name__, s, calls[n]) for n, s in shapes.items()}, failure
+    ran = {n: Layer(n, type(modules[n]).__name__, s, calls[n], gives) for n, (s, gives) in outputs.items()}
+    return ran, failure
 
 
 def _before(take: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...]) -> None:

@@ -22,7 +22,7 @@ class Diversity(Objective):
     """
 
     def __init__(self, layer: str) -> None:
-        super().__init__([layer])
+        super().__init__([layer], across_batch=True)
 
     def forward(self, activations: Activations) -> Tensor:
         a = activations[self.layers[0]].flatten(2)  # [M,C,P]
@@ -45,7 +45,7 @@ class Alignment(Objective):
     """
 
     def __init__(self, layer: str) -> None:
-        super().__init__([layer])
+        super().__init__([layer], across_batch=True)
 
     def forward(self, activations: Activations) -> Tensor:
         a = activations[self.layers[0]].flatten(1).unflatten(0, (-1, activations.rows.views))  # [N,K,P]

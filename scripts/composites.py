@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from featureviz.models.embedded import MEAN, SIZE, STD
 
-PHOTOS = ["/usr/share/wallpapers", "/usr/share/backgrounds", "/tmp/textures", "skimage"]
+PHOTOS = ["/usr/share/wallpapers", "/usr/share/backgrounds", "textures", "skimage"]
 OBJECTS = ["/usr/share/tuxpaint/stamps"]
 TAPS = {  # student's layer: (teacher's block, channels, side)
     "features.3": (4, 40, 24),

@@ -13,6 +13,7 @@ import argparse
 import sys
 
 import featureviz as fv
+from featureviz.cli import positive, shielded
 from featureviz.gallery import render_specs
 
 
@@ -24,8 +25,11 @@ def expanded(model: fv.TappedModel, text: str, units: range | None) -> list[str]
     sizes = names | gates
     if layer.removeprefix("-") not in sizes:
         return [text]
-    count = sizes[layer.removeprefix("-")][1]
-    return [f"{layer}:{unit}" for unit in (units or range(count)) if unit < count]
+    shape = sizes[layer.removeprefix("-")]
+    if len(shape) < 2:
+        return [text]
+    count = shape[-1] if len(shape) == 3 else shape[1]  # tokens [1,T,C] have their channels last
+    return [f"{layer}:{unit}" for unit in (range(count) if units is None else units) if unit < count]
 
 
 def unit_range(text: str) -> range:
@@ -40,15 +44,19 @@ def main() -> int:
     parser.add_argument("--units", type=unit_range, default=None, help="of layers: 0-31, or one number")
     parser.add_argument("--out", default="out")
     parser.add_argument("--weights", default="default", help="path to a state dict, or none")
-    parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=positive, default=128)
+    parser.add_argument("--size", type=positive, default=128)
+    parser.add_argument("--batch", type=positive, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=None)
-    args = parser.parse_args()
+    args = parser.parse_args(shielded(sys.argv[1:]))
     try:
         model = fv.load(args.model, weights=None if args.weights == "none" else args.weights)
         specs = [spec for text in args.what for spec in expanded(model, text, args.units)]
+        if not specs:
+            raise fv.FeaturevizError(
+                f"--units {args.units} leaves nothing of {', '.join(args.what)}; give lower numbers"
+            )
         page = render_specs(
             model,
             specs,

@@ -3,11 +3,11 @@
     pip install -e '.[train]'
     apt-get install tuxpaint-stamps-default plasma-workspace-wallpapers gnome-backgrounds mate-backgrounds \
         lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 ukui-wallpapers ufoai-textures unzip
-    unzip -d /tmp/textures /usr/share/games/ufoai/base/0textures.pk3 \
+    unzip -d textures /usr/share/games/ufoai/base/0textures.pk3 \
         'textures/tex_[bmnsp]*' 'textures/tex_furniture/*' -x '*_nm.*' '*_sm.*' '*_gm.*' '*_lm.*'
-    python scripts/train_embedded.py teach  --work /tmp/embedded    # composites and the teacher's answers to them
-    python scripts/train_embedded.py train  --work /tmp/embedded    # resumes where it was stopped
-    python scripts/train_embedded.py export --work /tmp/embedded    # weights, gate statistics, measured agreement
+    python scripts/train_embedded.py teach  --work build/embedded    # composites and the teacher's answers to them
+    python scripts/train_embedded.py train  --work build/embedded    # resumes where it was stopped
+    python scripts/train_embedded.py export --work build/embedded    # weights, gate statistics, measured agreement
 
 Knowledge distillation (Hinton et al. 2015) with feature hints (Romero et al. 2015, FitNets): the student sees 96 px,
 the teacher the same picture at 192 px, so that its strides 8, 16 and 32 line up with the student's 4, 8 and 16.
@@ -244,9 +244,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--photos", nargs="*", default=PHOTOS)
     parser.add_argument("--objects", nargs="*", default=OBJECTS)
-    parser.add_argument("--images", type=int, default=48_000)
+    parser.add_argument("--images", type=int, default=40_000)
     parser.add_argument("--held-out", type=int, default=8_000)
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--steps", type=int, default=7_000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks (wants a C++ compiler)")

@@ -50,7 +50,7 @@ def embedded() -> fv.TappedModel:
 
 @pytest.fixture(scope="session")
 def real_weights() -> Path:
-    """A MobileNetV3-Large of natural-image features, if it lies beside the checkout (see docs/embedded.md)."""
+    """A MobileNetV3-Large of natural-image features, where FEATUREVIZ_REAL_WEIGHTS names it or it lies beside."""
     name = "mobilenet_v3_large_dilated_features.safetensors"
     places = [os.environ.get("FEATUREVIZ_REAL_WEIGHTS", ""), str(Path(__file__).parents[2] / "shared/weights" / name)]
     for place in places:

@@ -1,17 +1,20 @@
 """The command line: what it writes, and that every mistake is one clear line and exit code 2."""
 
+import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import featureviz as fv
 from featureviz.cli import main
+from featureviz.rendering import pixels
 
 
 def pictures_of(page: Path) -> list[Path]:
@@ -29,7 +32,7 @@ def test_the_demo_writes_a_page_that_shows_what_its_report_says(
     assert len(report["gates"]) == 3
     natural = fv.models.embedded.natural_gates()
     for gate in report["gates"]:
-        assert f"{gate['site']} : {gate['channel']}" in page
+        assert f"gate:{gate['site']}:{gate['channel']}" in page
         assert gate["seconds"] > 0
         for side in ("excited", "suppressed"):
             shown = gate[side]
@@ -74,7 +77,13 @@ def test_render_writes_tiles_a_sheet_and_a_page(tmp_path: Path) -> None:
     assert all(len(unit["score"]) == 16 for unit in report["units"])
     assert "gates" in report["units"][1]
     for unit in report["units"]:
-        assert fv.read_recipe(tmp_path / "out" / unit["file"])["steps"] == 3
+        recipe = fv.read_recipe(tmp_path / "out" / unit["file"])
+        assert (recipe["steps"], recipe["spec"]) == (3, unit["spec"])
+        again = fv.render(
+            fv.load("embedded"), recipe["spec"], numbers=recipe["numbers"], steps=3, size=48, progress=False
+        )
+        with Image.open(tmp_path / "out" / unit["file"]) as picture:
+            assert np.abs(np.asarray(picture).astype(int) - pixels(again.images[0]).astype(int)).max() <= 1
     page = tmp_path / "out/index.html"
     assert len(pictures_of(page)) == 5
     assert all(p.is_file() for p in pictures_of(page))
@@ -110,6 +119,11 @@ def test_layers_and_gates_are_listed(capsys: pytest.CaptureFixture[str]) -> None
         ),
         (["render", "torchvision:vgg11", "--weights", "none", "--input", "16", "features.20:1"], "give a larger size"),
         (["render", "embedded", "features.3:1", "--lr", "0"], "lr=0.0 was given"),
+        (["render", "embedded", "features.3:1", "--device", "nonsense"], "device='nonsense' cannot be used"),
+        (["render", "embedded", "features.3:1", "features.6:999"], "channel 999 of 'features.6'"),
+        (["render", "embedded", "features.3:99999999999999999999"], "expected an index from 0"),
+        (["render", "embedded", "features.3:1", "--weights", "nowhere.pt"], "cannot read weights from nowhere.pt"),
+        (["gates", "timm:resnet18.nothing", "--weights", "none"], "leave out what follows the dot"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -172,6 +186,11 @@ def test_weights_from_a_file_are_loaded(tmp_path: Path) -> None:
         model = fv.load("torchvision:mobilenet_v3_small", weights=tmp_path / name)
         assert torch.equal(model.net.get_parameter("features.0.0.weight"), net.get_parameter("features.0.0.weight"))
     assert model.size == 224
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(fv.FeaturevizError, match="holds a list; expected a state dict"):
+        fv.load("torchvision:mobilenet_v3_small", weights=tmp_path / "list.pth")
+    one, two = (fv.load("embedded", weights=w).net.get_parameter("features.0.0.weight") for w in (None, "default"))
+    assert not torch.equal(one, two)
     torch.save({k: v for k, v in net.state_dict().items() if not k.startswith("classifier")}, tmp_path / "part.pth")
     with pytest.warns(UserWarning, match=r"lacks 4 tensors, which stay random, first 'classifier\.0\.weight'"):
         fv.load("torchvision:mobilenet_v3_small", weights=tmp_path / "part.pth")
@@ -205,3 +224,25 @@ def test_importing_is_light() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_the_gallery_script_takes_layers_gates_and_specs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(__file__).parents[1] / "scripts/render_gallery.py"
+    spec = importlib.util.spec_from_file_location("render_gallery", path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    what = ["features.3", "gate:features.2.block.2", "features.6:3 - 1"]
+    options = ["--units", "2-3", "--steps", "2", "--size", "32", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["render_gallery.py", "embedded", *what, *options])
+    assert script.main() == 0
+    units = json.loads((tmp_path / "report.json").read_text())["units"]
+    assert [u["spec"] for u in units] == [
+        "features.3:2", "features.3:3", "gate:features.2.block.2:2", "gate:features.2.block.2:3", "features.6:3 - 1",
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["render_gallery.py", "embedded", "features.33", "--out", str(tmp_path)])
+    assert script.main() == 2
+    assert "expected ':' and a channel" in capsys.readouterr().err

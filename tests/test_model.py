@@ -155,7 +155,7 @@ class Raises(nn.Module):
         ("b", UnknownName, "no layer 'b'"),
         ("dep.0", UnknownName, "nearest: 'deep.0'"),
         ("act", ModelError, "runs 2 times in one forward"),
-        ("pair", ModelError, "does not run|tuple"),
+        ("pair", ModelError, "gives a tuple"),
         ("unused", ModelError, "does not run in Odd's forward"),
         ("output", ModelError, "returns a dict"),
         ("gate:deep", ModelError, "has no squeeze-and-excitation gates"),
@@ -169,7 +169,7 @@ def test_a_layer_that_cannot_be_tapped_is_explained(layer: str, error: type[Exce
 
 def test_an_image_too_small_names_the_layer_and_the_remedy() -> None:
     model = fv.wrap(Odd())
-    with pytest.raises(ModelError, match=r"\[1,3,12,12\] before layer 'deep.1' was reached.*\n.*larger size"):
+    with pytest.raises(ModelError, match=r"\[1, 3, 12, 12\] before layer 'deep.1' was reached.*\n.*larger size"):
         fv.render(model, fv.Channel("deep.1", 0), steps=2, size=12, progress=False)
     fv.render(model, fv.Channel("a", 0), steps=2, size=12, progress=False)  # what does not need the tail still works
 
@@ -200,6 +200,29 @@ def test_the_model_is_not_moved(tiny: fv.TappedModel) -> None:
     moved = tiny.on("meta")
     assert moved.device.type == "meta"
     assert tiny.device.type == "cpu"
+
+
+def test_it_stays_in_eval_mode_and_on_the_networks_device(net: TinySE) -> None:
+    model = fv.wrap(net)
+    before = net.stem[1].running_mean.clone()
+    model.train()
+    model(torch.rand(4, 3, 24, 24), ["output"])
+    assert torch.equal(before, net.stem[1].running_mean)
+    assert fv.wrap(TinySE().to("meta"), mean=0.5).mean.device.type == "meta"
+    with torch.inference_mode():
+        model = fv.wrap(TinySE(), mean=0.5, size=24)
+    assert len(fv.render(model, "conv:1", steps=2, size=24, progress=False)) == 1
+
+
+def test_a_network_that_fails_on_real_batches_only() -> None:
+    class Lonely(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 1:
+                raise ValueError("one at a time")
+            return x.mean((2, 3))
+
+    with pytest.raises(ModelError, match=r"failed on \[2, 3, 8, 8\]: ValueError: one at a time"):
+        fv.render(fv.wrap(Lonely()), "[logit:0, logit:1]", steps=1, size=8, progress=False)
 
 
 def test_bad_arguments_are_named() -> None:

@@ -83,6 +83,8 @@ def test_the_algebra_is_that_of_numbers(a: fv.Objective, acts: fv.Activations) -
         assert torch.allclose(spec_round_trip(got)(acts), expected, atol=1e-5), got.spec
         assert set(got.layers) <= {*a.layers, *b.layers}
     assert (a - a)(acts).abs().max() == 0
+    assert repr(spec_round_trip(2 * (a * b))) == repr(2 * (a * b))
+    assert repr(spec_round_trip(1 - (a * b))) == repr(1 - (a * b))
     assert set((a + b).layers) == {*a.layers, *b.layers}
     assert (repr(a), repr(b)) == before
 
@@ -135,6 +137,26 @@ def test_leaves_read_what_they_say(acts: fv.Activations) -> None:
     assert torch.allclose(fv.Direction("conv", v, 2)(acts), expected, atol=1e-6)
 
 
+def test_units_may_be_numpy_or_torch_integers() -> None:
+    import numpy as np
+
+    assert repr(fv.Channel("a", np.int64(3))) == "a:3"  # pyright: ignore[reportArgumentType]
+    assert repr(fv.Channel("a", torch.tensor(3))) == "a:3"  # pyright: ignore[reportArgumentType]
+    assert repr(fv.Gate("a", torch.arange(3))) == "gate:a:[0, 1, 2]"  # pyright: ignore[reportArgumentType]
+    assert repr(fv.Logit(np.arange(2))) == "logit:[0, 1]"  # pyright: ignore[reportArgumentType]
+
+
+def test_an_objective_carries_its_tensors_along(acts: fv.Activations) -> None:
+    @fv.objective
+    def along(a: Tensor, direction: Tensor) -> Tensor:
+        return a @ direction
+
+    direction = torch.arange(7.0)
+    made = along("fc", direction)
+    assert [tuple(b.shape) for b in made.buffers()] == [(7,)]
+    assert torch.equal(made(acts), acts["fc"] @ direction)
+
+
 def test_many_units_are_one_gather() -> None:
     assert isinstance(per_image([fv.Channel("a", 1), fv.Channel("a", 2)]), fv.Channel)
     assert isinstance(per_image([fv.Gate("a", 1), fv.Gate("a", 2)]), fv.Gate)
@@ -163,6 +185,10 @@ def test_many_units_are_one_gather() -> None:
         ("a:[1, 2,3]", "a:[1, 2, 3]"),
         ("direction:a:[1,-2.5,3e-3]^2", "direction:a:[1, -2.5, 0.003]^2"),
         ("1e-3*deepdream:a.b", "0.001*deepdream:a.b"),
+        ("2*(a:1*b:2)", "2*(a:1*b:2)"),
+        ("-(a:1*b:2)", "-(a:1*b:2)"),
+        ('"conv-1":3 - gate:"my block":007', '"conv-1":3 - gate:"my block":7'),
+        ('"gate value:a.b":3@1,2', '"gate value:a.b":3@1,2'),
         ("sparse(conv, 3, 0.5) - sparse(conv, 1)", "sparse(conv, 3, 0.5) - sparse(conv, 1, 0.1)"),
     ],
 )
@@ -221,7 +247,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda a: fv.PerImage([fv.Logit(1)])(a), "image 2 has none"),
     (lambda a: fv.Channel("conv", -1), "an index from 0"),
     (lambda a: fv.Channel("conv", []), "an index from 0"),
-    (lambda a: fv.Neuron("conv", 1, 2), "both or neither"),
+    (lambda a: fv.Neuron("conv", 1, 2), "both, from 0, or neither"),
     (lambda a: fv.Direction("conv", torch.zeros(2, 2, 2)), r"expected \[C\] or \[N,C\]"),
     (lambda a: fv.Logit([]), "got no class"),
     (lambda a: fv.PerImage([]), "at least one objective"),

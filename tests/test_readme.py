@@ -24,14 +24,14 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_commands_exist() -> None:
-    from featureviz.cli import _parser
+    from featureviz.cli import _parser, shielded
 
     commands = re.findall(r"^featureviz (.*?)(?:\s+#.*)?$", README.read_text(), re.M)
     assert len(commands) == 3
     import shlex
 
     for command in commands:
-        _parser().parse_args([f" {a}" if a.startswith("-g") else a for a in shlex.split(command)])
+        _parser().parse_args(shielded(shlex.split(command)))
 
 
 def test_the_pictures_are_there() -> None:

@@ -49,14 +49,10 @@ def test_a_batch_of_eight_units_equals_eight_single_renders(embedded: fv.TappedM
     site, units = "features.7.block.2", [3, 14, 15, 92, 65, 35, 89, 79]
     together = fv.render(embedded, fv.Gate(site, units), steps=8, size=64, views=2, progress=False)
     for i, unit in enumerate(units):
-        start = fv.FourierImage(8, 64)
-        alone = fv.FourierImage(1, 64)
-        alone.spectrum.data = start.spectrum.data[i : i + 1].clone()
-        ascent = fv.Ascent(embedded, fv.Gate(site, unit), alone, transforms=robust(), views=2)
-        ascent.rng = fv.Rng(0, torch.tensor([i]), 2)
-        ascent.run(8)
-        assert (ascent.images()[0] - together.images[i]).abs().max() < 2e-4
-        assert torch.allclose(ascent.scores[:8, 0], together.scores[:, i], rtol=1e-3, atol=1e-4)
+        alone = fv.render(embedded, fv.Gate(site, unit), numbers=[i], steps=8, size=64, views=2, progress=False)
+        # Half a byte: Adam turns the float noise of tiny gradients into steps.
+        assert (alone.images[0] - together.images[i]).abs().max() < 2e-3
+        assert torch.allclose(alone.scores[:, 0], together.scores[:, i], rtol=1e-3, atol=1e-4)
 
 
 def test_image_zero_is_the_same_in_any_batch(tiny: fv.TappedModel) -> None:
@@ -84,6 +80,8 @@ def test_a_seed_repeats_a_render_and_another_does_not(tiny: fv.TappedModel) -> N
         "[conv:1, -gate:se:2, logit:3]",
         "direction:conv:[1, 0, 0, 0, 0, 0, 0, 2]^2",
         "logit:[1, 2, 3] * deepdream:conv",
+        'logit:"cat"',
+        '2*logit:["cat", 1, "ant"] - conv:1',
     ],
 )
 def test_a_step_never_waits_for_the_host(tiny: fv.TappedModel, goal: str) -> None:
@@ -149,19 +147,19 @@ def test_snapshots_and_traces(tiny: fv.TappedModel) -> None:
 def test_attempts_keep_the_best_of_each_image(tiny: fv.TappedModel) -> None:
     tries = [quick(tiny, ["conv:2", "conv:5"], seed=4 + k * 1_000_003) for k in range(3)]
     best = quick(tiny, ["conv:2", "conv:5"], seed=4, attempts=3, snapshots=[3])
-    scores = torch.stack(
-        [fv.evaluate(tiny, fv.Channel("conv", [2, 5]), t.images, seed=4).scores.mean(0) for t in tries]
-    )
+    goal = fv.Channel("conv", [2, 5])
+    scores = torch.stack([fv.evaluate(tiny, goal, t.images, seed=5).scores.mean(0) for t in tries])
     for i in range(2):
         winner = int(scores[:, i].argmax())
         assert torch.allclose(best.images[i], tries[winner].images[i])
         assert torch.allclose(best.scores[:, i], tries[winner].scores[:, i])
-        assert best.held_out.scores[:, i].mean().item() == pytest.approx(scores[:, i].max().item(), abs=1e-6)
+    judged = fv.evaluate(tiny, goal, best.images, seed=4).scores
+    assert torch.allclose(best.held_out.scores, judged)
     assert best.snapshots[3].shape == best.images.shape
 
 
 def test_image_optimizer_transforms_and_device_are_the_callers(tiny: fv.TappedModel) -> None:
-    pixel = quick(tiny, "conv:1", image=lambda n, seed: fv.PixelImage(n, (20, 30), seed=seed), transforms=[])
+    pixel = quick(tiny, "conv:1", image=lambda n, size, seed: fv.PixelImage(n, (20, 30), seed=seed), transforms=[])
     assert pixel.images.shape == (1, 3, 20, 30)
     start = fv.PixelImage(2, image=torch.rand(3, 24, 24))
     before = start.pixels.detach().clone()
@@ -191,7 +189,7 @@ class Palette(fv.Parameterization):
 
 
 def test_an_own_parameterization_renders(tiny: fv.TappedModel) -> None:
-    made = quick(tiny, "conv:1", image=lambda n, seed: Palette(n, 24), steps=20)
+    made = quick(tiny, "conv:1", image=lambda n, size, seed: Palette(n, size), steps=20)
     assert made.scores[-1] > made.scores[0]
 
 
@@ -205,6 +203,62 @@ def test_other_channel_counts() -> None:
 def test_non_square_images_keep_their_shape(tiny: fv.TappedModel) -> None:
     made = quick(tiny, "conv:1", size=(24, 36))
     assert made.images.shape == (1, 3, 24, 36)
+
+
+def test_a_picture_to_start_from(tiny: fv.TappedModel) -> None:
+    picture = torch.rand(2, 3, 20, 28)
+    made = quick(tiny, "deepdream:conv", image=picture, snapshots=[0])
+    assert (made.snapshots[0] - picture).abs().max() < 1e-3
+    assert made.recipe["size"] == [20, 28]
+    assert quick(tiny, "[conv:1, conv:2, conv:3]", image=picture[0]).images.shape == (3, 3, 20, 28)
+    pixel = quick(tiny, "conv:1", image=fv.PixelImage, seed=7)
+    assert pixel.images.shape == (1, 3, 24, 24)
+    assert pixel.recipe["image"] == "PixelImage"
+    assert torch.equal(
+        quick(tiny, "conv:1", image=fv.PixelImage, seed=7, steps=0).images, fv.PixelImage(1, 24, seed=7)()
+    )
+
+
+def test_frozen_leaves_stay(tiny: fv.TappedModel) -> None:
+    palette = Palette(1, 24)
+    palette.palette.requires_grad_(False)
+    ascent = fv.Ascent(tiny, fv.parse("conv:1"), palette, capacity=3)
+    before = palette.palette.clone()
+    ascent.run(3)
+    assert torch.equal(before, palette.palette)
+    with pytest.raises(InvalidInput, match="has room for 3"):
+        ascent.run(1)
+
+
+def test_objectives_across_a_batch_are_not_split(tiny: fv.TappedModel) -> None:
+    class Rank(fv.Objective):
+        """Of how many images a batch has, a function of the batch."""
+
+        def __init__(self) -> None:
+            super().__init__(["conv"], across_batch=True)
+
+        def forward(self, activations: fv.Activations) -> Tensor:
+            a = activations["conv"].flatten(1)
+            return a.mean(1) * 0 + len(activations.rows.images)
+
+    goal = fv.Channel("conv", list(range(7))) + Rank() * 2
+    assert goal.across_batch
+    images = torch.rand(7, 3, 24, 24)
+    scores = (
+        fv.evaluate(tiny, goal, images).scores - fv.evaluate(tiny, fv.Channel("conv", list(range(7))), images).scores
+    )
+    assert torch.allclose(scores, torch.full((16, 7), 14.0), atol=1e-5)
+    whole = quick(tiny, goal, attempts=2)
+    tries = [quick(tiny, goal, seed=k * 1_000_003).images for k in range(2)]
+    assert any(torch.allclose(whole.images, t) for t in tries)
+
+
+def test_a_plain_network_is_told_to_be_wrapped() -> None:
+    net: Any = nn.Conv2d(3, 4, 3)
+    picture = torch.rand(1, 3, 8, 8)
+    for call in (fv.layers, fv.gates, lambda n: fv.render(n, "0:1"), lambda n: fv.evaluate(n, "a:1", picture)):
+        with pytest.raises(InvalidInput, match="a Conv2d was given for the model; wrap it first"):
+            call(net)
 
 
 # -------------------------------------------------------------------------------------------------------- trouble
@@ -258,8 +312,11 @@ def test_control_c_returns_what_there_is(tiny: fv.TappedModel) -> None:
         ({"attempts": 0}, "attempts=0"),
         ({"optimizer": "sgd"}, "expected 'adam', or a function"),
         ({"lr": 0.0}, "positive"),
+        ({"snapshots": [7]}, "expected steps from 0 to 6"),
+        ({"device": "nonsense"}, "device='nonsense' cannot be used"),
+        ({"numbers": [1, 2], "image": fv.PixelImage(3, 24)}, "was given for 3 images"),
         ({"size": 0}, "at least 1 pixel"),
-        ({"image": lambda n, seed: fv.PixelImage(n + 1, 8)}, "expected a Parameterization of 1"),
+        ({"image": lambda n, size, seed: fv.PixelImage(n + 1, 8)}, "gave PixelImage of 2; expected 1 images"),
     ],
 )
 def test_bad_options_are_named(tiny: fv.TappedModel, options: dict[str, Any], message: str) -> None:
@@ -292,13 +349,13 @@ def test_saved_pictures_carry_their_recipe(tiny: fv.TappedModel, tmp_path: Path)
     paths = made.save(tmp_path / "new" / "pair.png")
     assert [p.name for p in paths] == ["pair-0.png", "pair-1.png"]
     recipe = fv.read_recipe(paths[1])
-    assert recipe["goal"] == "-gate:se:2"
-    assert recipe["spec"] == "[conv:1, -gate:se:2]"
+    assert recipe["spec"] == "-gate:se:2"
+    assert recipe["numbers"] == [1]
     assert recipe["seed"] == 0
     assert recipe["versions"]["featureviz"] == fv.__version__
     shown = np.asarray(Image.open(paths[0])).astype(np.float32) / 255
     assert np.abs(shown.transpose(2, 0, 1) - made.images[0].numpy()).max() <= 0.5 / 255 + 1e-6
-    assert [p.name for p in quick(tiny, "conv:1").save(str(tmp_path / "one"))] == ["one.png"]
+    assert [p.name for p in quick(tiny, "conv:1").save(str(tmp_path / "features.6"))] == ["features.6.png"]
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "bare.png")
     with pytest.raises(InvalidInput, match="holds no featureviz recipe"):
         fv.read_recipe(tmp_path / "bare.png")

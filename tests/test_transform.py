@@ -77,6 +77,13 @@ def test_a_fused_pipeline_is_the_product_of_its_matrices() -> None:
     assert torch.allclose(fused[1:2], expected, atol=1e-5)
 
 
+def test_one_transform_in_two_places_draws_twice() -> None:
+    jitter, noise = Jitter(8), Noise(0.1)
+    twice = Pipeline([jitter, noise, jitter, noise])(pictures(), Rng(2, 3), SIZE)
+    apart = Pipeline([Jitter(8), Noise(0.1), Jitter(8), Noise(0.1)])(pictures(), Rng(2, 3), SIZE)
+    assert torch.equal(twice, apart)
+
+
 def test_a_fused_pipeline_shows_what_its_warps_do_one_by_one() -> None:
     """Order matters: the first transform acts on the image first."""
     smooth = pictures(3, (80, 112))
@@ -199,6 +206,8 @@ def test_bad_ranges_are_named() -> None:
     ):
         with pytest.raises(InvalidInput):
             make()
+    with pytest.raises(InvalidInput, match="made for 3 channels, the image has 1"):
+        Pipeline([Noise()])(pictures()[:, :1], Rng(0, 3), SIZE)
     with pytest.raises(InvalidInput, match=r"kornia\.augmentation"):
         Pipeline([torch.nn.ReLU()])
     assert repr(robust()[1]) == "Scale(0.9, 1.1)"

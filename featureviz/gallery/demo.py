@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from featureviz.evaluate import evaluate
 from featureviz.gallery.page import Card, Picture, Range, write_page
-from featureviz.gallery.tiles import writable, write_report, write_sheet, write_tile
+from featureviz.gallery.tiles import rounded, writable, write_report, write_sheet, write_tile
 from featureviz.image import FourierImage
 from featureviz.lab.statistics import LEVELS, GateStatistics
 from featureviz.model import TappedModel
@@ -24,21 +24,20 @@ from featureviz.render import render
 from featureviz.rendering import Rendering
 
 OPEN, SHUT = 0.95, 0.05  # what counts as having been opened or closed
+DRAWN = (0.001, 0.05, 0.5, 0.95, 0.999)  # the natural quantiles on a card
 
 
 @final
 @dataclass(frozen=True)
 class _Shown:
-    """One gate: its value on noise, and two renders with their values on 16 held-out draws."""
+    """One gate: its two rows of a rendering, and the gate's values and logits on the noise that they began as."""
 
-    site: str
-    unit: int
+    gate: Gate
+    rendering: Rendering
+    row: int
     noise: Tensor
-    images: tuple[Tensor, Tensor]
-    values: tuple[Tensor, Tensor]
-    logits: tuple[Tensor, Tensor]
+    noise_logits: Tensor
     seconds: float
-    recipe: dict[str, Any]
 
 
 def demo(
@@ -62,21 +61,22 @@ def demo(
         for site, units in chosen.items():
             shown += _render(model, site, units, steps, size, seed)
             bar.update(2 * len(units))
-    entries, cards, images = [], [], []
+    entries, cards, images = [], [], list[Tensor]()
     for gate in shown:
         entry, card = _entry(folder, gate, natural)
         entries.append(entry)
         cards.append(card)
-        images += gate.images
+        images += gate.rendering.images[gate.row : gate.row + 2]
     write_sheet(folder, images, columns=6)
     seconds = time.perf_counter() - started
     opened = sum(e["excited"]["mean"] >= OPEN and e["suppressed"]["mean"] <= SHUT for e in entries)
     beyond = sum(e["excited"]["percentile"] >= 99.9 and e["suppressed"]["percentile"] <= 0.1 for e in entries)
+    recipe = {k: v for k, v in shown[0].rendering.recipe.items() if k not in ("spec", "numbers")}
     write_report(
         folder,
         {
             "model": model.name, "natural images": natural.count, "seconds": round(seconds, 1),
-            "opened and closed": opened, "beyond nature both ways": beyond, "recipe": shown[0].recipe, "gates": entries,
+            "opened and closed": opened, "beyond nature both ways": beyond, "recipe": recipe, "gates": entries,
         },
     )  # fmt: skip
     intro = [
@@ -86,7 +86,9 @@ def demo(
         " blocks first.",
         "Values are means over 16 shifted, scaled and rotated views that the ascent never saw."
         f" {beyond} of {len(shown)} gates end beyond the 99.9th and below the 0.1th percentile of {natural.count:,}"
-        f" natural pictures; {opened} reach {OPEN} and {SHUT}.",
+        f" natural pictures (crops of photographs and textures with objects pasted on them, none of them trained on);"
+        f" {opened} reach {OPEN} and {SHUT}. Percentiles are of the gate's logit, which still orders pictures where the"
+        " value has arrived at 0 or 1.",
     ]
     footer = f"featureviz demo: {seconds:.0f} seconds, {steps} steps each. Every figure is in report.json."
     return write_page(folder, "What opens a gate, and what closes it", intro, cards, footer)
@@ -112,55 +114,52 @@ def _render(model: TappedModel, site: str, units: list[int], steps: int, size: i
     if made.interrupted:
         raise KeyboardInterrupt  # half a demo is none
     each = (time.perf_counter() - started) / len(units)
-    return [_shown(made, noise.gates[2 * i][gate.spec], gate, 2 * i, each) for i, gate in enumerate(gates)]
+    return [
+        _Shown(gate, made, 2 * i, noise.gates[2 * i][gate.spec], noise.logits[2 * i][gate.spec], each)
+        for i, gate in enumerate(gates)
+    ]
 
 
-def _shown(made: Rendering, noise: Tensor, gate: Gate, row: int, seconds: float) -> _Shown:
-    held = made.held_out
-    return _Shown(
-        site=gate.site_name,
-        unit=gate.units[0],
-        noise=noise,
-        images=(made.images[row], made.images[row + 1]),
-        values=(held.gates[row][gate.spec], held.gates[row + 1][gate.spec]),
-        logits=(held.logits[row][gate.spec], held.logits[row + 1][gate.spec]),
-        seconds=seconds,
-        recipe={k: v for k, v in made.recipe.items() if k != "spec"},
-    )
-
-
-def _entry(folder: Path, gate: _Shown, natural: GateStatistics) -> tuple[dict[str, Any], Card]:
+def _entry(folder: Path, shown: _Shown, natural: GateStatistics) -> tuple[dict[str, Any], Card]:
     """Write the gate's two tiles; its entry in the report and its card on the page."""
-    site, unit = gate.site, gate.unit
-    statistics = natural[site]
-    noise = float(gate.noise.mean())
+    site, unit = shown.gate.site_name, shown.gate.units[0]
+    statistics, spec = natural[site], shown.gate.spec
+    quantiles = {f"{100 * q:g}": round(_value(statistics.quantiles[LEVELS.index(q), unit]), 4) for q in DRAWN}
     entry: dict[str, Any] = {
-        "site": site, "channel": unit, "seconds": round(gate.seconds, 2), "value on noise": round(noise, 4),
+        "site": site, "channel": unit, "seconds": round(shown.seconds, 2),
+        "value on noise": round(float(shown.noise.mean()), 4),
+        "percentile of noise": _percentile(natural, site, unit, shown.noise_logits),
         "natural mean": round(float(statistics.value_mean[unit]), 4),
         "natural sd": round(float(statistics.value_sd[unit]), 4),
+        "natural quantiles": quantiles,
     }  # fmt: skip
     pictures = []
     for i, (name, sign, tone) in enumerate((("excited", "", "open"), ("suppressed", "-", "shut"))):
-        spec = f"{sign}gate:{site}:{unit}"
-        file = write_tile(folder, spec, gate.images[i], gate.recipe)
-        mean = float(gate.values[i].mean())
-        percentile = float(natural.percentile(site, unit, gate.logits[i].mean()[None]))
+        row, held_out = shown.row + i, shown.rendering.held_out
+        values = held_out.gates[row][spec]
         entry[name] = {
-            "file": file, "mean": round(mean, 4), "values": [round(v, 4) for v in gate.values[i].tolist()],
-            "percentile": round(percentile, 3),
+            "file": write_tile(folder, f"{sign}{spec}", shown.rendering, row),
+            "mean": round(float(values.mean()), 4), "values": rounded(values, 4),
+            "percentile": _percentile(natural, site, unit, held_out.logits[row][spec]),
         }  # fmt: skip
-        pictures.append(Picture(file, f"{name} {mean:.2f}", _standing(percentile), tone))
-    levels = [LEVELS.index(level) for level in (0.001, 0.05, 0.5, 0.95, 0.999)]
-    low, q5, middle, q95, high = (_value(statistics.quantiles[level, unit]) for level in levels)
-    marks = (("noise", noise), ("shut", entry["suppressed"]["mean"]), ("open", entry["excited"]["mean"]))
+        standing = _standing(entry[name]["percentile"])
+        pictures.append(Picture(entry[name]["file"], f"{name} {entry[name]['mean']:.2f}", standing, tone))
+    low, *_, high = quantiles.values()
+    noise, percentile = entry["value on noise"], entry["percentile of noise"]
+    marks = [("noise", noise), ("shut", entry["suppressed"]["mean"]), ("open", entry["excited"]["mean"])]
     card = Card(
-        title=f"{site} : {unit}",
-        subtitle=f"photographs give {low:.2f} to {high:.2f}, noise {noise:.2f}",
+        title=spec,
+        subtitle=f"natural pictures {low:.2f} to {high:.2f}, noise {noise:.2f} (percentile {percentile:g})",
         pictures=pictures,
-        range=Range((low, q5, middle, q95, high), marks),
+        range=Range(tuple(quantiles.values()), marks),
         remark=_remark(entry),
     )
     return entry, card
+
+
+def _percentile(natural: GateStatistics, site: str, unit: int, logits: Tensor) -> float:
+    """Of the mean logit over the draws."""
+    return round(float(natural.percentile(site, unit, logits.mean()[None])), 3)
 
 
 def _standing(percentile: float) -> str:
@@ -168,19 +167,12 @@ def _standing(percentile: float) -> str:
         return "above every natural picture"
     if percentile <= 0:
         return "below every natural picture"
-    return f"percentile {percentile:.1f} of natural pictures"
+    return f"percentile {percentile:g} of natural pictures"
 
 
 def _remark(entry: dict[str, Any]) -> str:
-    missed = [
-        word
-        for word, reached in (
-            ("opens", entry["excited"]["mean"] >= OPEN),
-            ("closes", entry["suppressed"]["mean"] <= SHUT),
-        )
-        if not reached
-    ]
-    return f"No picture was found that {' or '.join(missed)} it all the way." if missed else ""
+    missed = [f"{OPEN}"] * (entry["excited"]["mean"] < OPEN) + [f"{SHUT}"] * (entry["suppressed"]["mean"] > SHUT)
+    return f"No picture was found that brings it to {' or '.join(missed)}." if missed else ""
 
 
 def _value(logit: Tensor) -> float:

@@ -27,8 +27,8 @@ class Picture:
 class Range:
     """A gate's value on natural images (quantiles at 0.1, 5, 50, 95, 99.9 %) and the renders' marks, in [0,1]."""
 
-    natural: tuple[float, float, float, float, float]
-    marks: tuple[tuple[str, float], ...]  # (class name, value): "open", "shut", "noise"
+    natural: tuple[float, ...]
+    marks: Sequence[tuple[str, float]]  # (class name, value): "open", "shut", "noise"
 
 
 @final
@@ -63,7 +63,7 @@ h2{font:600 16px/1.3 ui-monospace,SFMono-Regular,Menlo,monospace;margin:0;overfl
 .sub{color:var(--soft);font-size:13.5px;margin:2px 0 12px}
 .pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(120px,1fr));gap:10px}
 figure{margin:0;min-width:0}
-img{display:block;width:100%;border-radius:9px;background:var(--line)}
+img{display:block;width:100%;height:auto;border-radius:9px;background:var(--line)}
 figcaption{font-size:13.5px;margin-top:6px;color:var(--soft);font-variant-numeric:tabular-nums}
 figcaption b{display:block;font-weight:600;color:var(--ink)}
 b.open{color:var(--open)}b.shut{color:var(--shut)}
@@ -74,6 +74,7 @@ svg text{font:11px system-ui,sans-serif;fill:var(--soft)}
 .key i{display:inline-block;width:18px;height:10px;border-radius:3px;margin-right:6px}
 footer{color:var(--soft);font-size:13.5px;margin-top:36px}
 """
+_TOLD = {"open": "excited", "shut": "suppressed", "noise": "noise"}
 _MARK = {"open": "var(--open)", "shut": "var(--shut)", "noise": "var(--ink)"}
 
 
@@ -108,8 +109,8 @@ _KEY = (
 
 def _card(card: Card) -> str:
     pictures = "".join(
-        f'<figure><img src="{escape(p.file, quote=True)}" alt="{escape(p.title + " " + card.title, quote=True)}"'
-        f' loading="lazy"><figcaption><b class="{p.tone}">{escape(p.title)}</b>{escape(p.figure)}</figcaption></figure>'
+        f'<figure><img src="{escape(p.file, quote=True)}" alt="{escape(f"{p.title} {card.title}".strip(), quote=True)}"'
+        f' loading="lazy"><figcaption>{_bold(p)}{escape(p.figure)}</figcaption></figure>'
         for p in card.pictures
     )
     remark = f'<p class="remark">{escape(card.remark)}</p>' if card.remark else ""
@@ -118,6 +119,10 @@ def _card(card: Card) -> str:
         f'<article><h2>{escape(card.title)}</h2><div class="sub">{escape(card.subtitle)}</div>'
         f'<div class="pair">{pictures}</div>{scale}{remark}</article>'
     )
+
+
+def _bold(p: Picture) -> str:
+    return f'<b class="{p.tone}">{escape(p.title)}</b>' if p.title else ""
 
 
 def _scale(r: Range) -> str:
@@ -137,7 +142,7 @@ def _scale(r: Range) -> str:
         else f'<circle cx="{x(v)}" cy="17" r="6.5" fill="{_MARK[name]}" stroke="var(--card)" stroke-width="2"/>'
         for name, v in r.marks
     )
-    told = ", ".join(f"{name} {v:.2f}" for name, v in r.marks)
+    told = ", ".join(f"{_TOLD[name]} {v:.2f}" for name, v in r.marks)
     return (
         f'<svg role="img" aria-label="gate value: natural {low:.2f} to {high:.2f}, {told}">'
         '<line x1="0" x2="100%" y1="17" y2="17" stroke="var(--line)" stroke-width="2"/>'

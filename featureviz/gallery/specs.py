@@ -9,12 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from featureviz.evaluate import as_objective, evaluate
 from featureviz.gallery.page import Card, Picture, write_page
-from featureviz.gallery.tiles import writable, write_report, write_sheet, write_tile
+from featureviz.gallery.tiles import rounded, writable, write_report, write_sheet, write_tile
 from featureviz.model import TappedModel
 from featureviz.objective import Objective
 from featureviz.objectives import per_image
-from featureviz.render import as_objective, render
+from featureviz.render import render
 from featureviz.rendering import Rendering
 
 
@@ -36,9 +37,13 @@ def render_specs(
     wanted = [single for goal in goals for single in _singles(as_objective(goal))]
     started = time.perf_counter()
     made: dict[int, tuple[Rendering, int]] = {}
-    for numbers in _batches(wanted, batch):
-        rendering = render(model, per_image([wanted[i] for i in numbers]), **options)
-        made |= {i: (rendering, row) for row, i in enumerate(numbers)}
+    batches = [(rows, per_image([wanted[i] for i in rows])) for rows in _batches(wanted, batch)]
+    for rows, goal in batches:  # a mistake in the last goal is known before the first is rendered
+        evaluate(model, goal, model.probe(len(rows)), draws=1)
+    for rows, goal in batches:
+        # All tiles have the number 0, so that a tile is the same in any gallery and any batch.
+        rendering = render(model, goal, numbers=[0] * len(rows), **options)
+        made |= {i: (rendering, row) for row, i in enumerate(rows)}
         if rendering.interrupted:
             break
     entries: list[dict[str, Any]] = []
@@ -46,16 +51,14 @@ def render_specs(
     for i in sorted(made):
         rendering, row = made[i]
         spec = wanted[i].spec
-        file = write_tile(
-            folder, f"{i:03d} {spec}" if len(wanted) > 1 else spec, rendering.images[row], rendering.recipe
-        )
+        file = write_tile(folder, f"{i:03d} {spec}" if len(wanted) > 1 else spec, rendering, row)
         entry, figure = _figures(rendering, row)
         entries.append({"spec": spec, "file": file, **entry})
         cards.append(Card(spec, "", [Picture(file, "", figure)]))
     write_sheet(folder, [made[i][0].images[made[i][1]] for i in sorted(made)])
     seconds = time.perf_counter() - started
     recipe = next(iter(made.values()))[0].recipe
-    shared = {k: v for k, v in recipe.items() if k not in ("spec", "steps done")}
+    shared = {k: v for k, v in recipe.items() if k not in ("spec", "steps done", "numbers")}
     write_report(folder, {"recipe": shared, "seconds": round(seconds, 2), "units": entries})
     intro = [
         f"Each picture was made from noise by {recipe['steps']} steps of gradient ascent on"
@@ -79,10 +82,10 @@ def _batches(goals: Sequence[Objective], size: int) -> list[list[int]]:
 def _figures(rendering: Rendering, row: int) -> tuple[dict[str, Any], str]:
     scores = rendering.held_out.scores[:, row]
     gates = rendering.held_out.gates[row]
-    entry: dict[str, Any] = {"score": [round(v, 5) for v in scores.tolist()], "steps": len(rendering.scores)}
+    entry: dict[str, Any] = {"score": rounded(scores), "steps": len(rendering.scores)}
     if not gates:
         return entry, f"{scores.mean():.3g}"
-    entry["gates"] = {spec: [round(v, 5) for v in values.tolist()] for spec, values in gates.items()}
+    entry["gates"] = {spec: rounded(values) for spec, values in gates.items()}
     return entry, ", ".join(f"gate {values.mean():.3f}" for values in gates.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -12,13 +13,15 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
-from featureviz.rendering import contact_sheet, png, write_bytes
+from featureviz.rendering import Rendering, contact_sheet, png, write_bytes
 
 
 def writable(folder: str | os.PathLike[str]) -> Path:
     """``folder`` as a path, known before any work to be a place where files can be made; creates nothing."""
     path = Path(folder)
-    ancestor = next(p for p in (path, *path.absolute().parents) if p.exists())
+    ancestor = next(
+        p for p in (path, *path.absolute().parents) if os.path.exists(p)
+    )  # which, unlike Path.exists, never raises
     if not ancestor.is_dir():
         raise InvalidInput(f"cannot write to {path}: {ancestor} is a file; give another --out")
     if not os.access(ancestor, os.W_OK | os.X_OK):
@@ -36,17 +39,22 @@ def file_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:120] + ".png"
 
 
-def write_tile(folder: Path, spec: str, image: Tensor, recipe: dict[str, Any]) -> str:
-    """One image ``[C,H,W]`` as a PNG with its recipe; the file's name, free of what is there from this run."""
-    name = file_name(spec)
-    write_bytes(folder / name, png(image, {**recipe, "goal": spec}))
-    return name
+def write_tile(folder: Path, name: str, rendering: Rendering, row: int) -> str:
+    """Image ``row`` of a rendering as a PNG with its own recipe; returns the file's name."""
+    file = file_name(name)
+    write_bytes(folder / file, png(rendering.images[row], rendering.recipe_of(row)))
+    return file
 
 
 def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) -> str:
     """All images in one picture, ``sheet.png``."""
     write_bytes(folder / "sheet.png", png(contact_sheet(torch.stack(images), columns)))
     return "sheet.png"
+
+
+def rounded(values: Tensor, digits: int = 5) -> list[float | None]:
+    """For a report: JSON has no NaN, so what is not finite is null."""
+    return [round(v, digits) if math.isfinite(v) else None for v in values.tolist()]
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,15 +40,19 @@ def height_width(size: Size) -> tuple[int, int]:
     return height, width
 
 
-def noise(shape: tuple[int, ...], sd: float, seed: int) -> Tensor:
-    """``[N, ...]`` normals of standard deviation ``sd``, row i keyed by (seed, i)."""
-    return sd * Rng(seed, shape[0], step=INITIAL).normal(shape[1:])
+def noise(shape: tuple[int, ...], sd: float, seed: int, numbers: Sequence[int] | None = None) -> Tensor:
+    """``[N, ...]`` normals of standard deviation ``sd``, row i keyed by (seed, numbers[i]), or (seed, i)."""
+    images = shape[0] if numbers is None else torch.tensor(numbers)
+    if numbers is not None and len(numbers) != shape[0]:
+        raise InvalidInput(f"numbers={list(numbers)} was given for {shape[0]} images; expected one each")
+    return sd * Rng(seed, images, step=INITIAL).normal(shape[1:])
 
 
-def starting(image: Tensor, n: int, channels: int, size: Size | None) -> Tensor:
+def starting(image: Tensor, n: int | None, channels: int, size: Size | None) -> Tensor:
     """``image`` as ``[n,channels,H,W]`` float32, checked; one image is repeated n times."""
     if image.ndim == 3:
         image = image[None]
+    n = n or len(image)
     if image.ndim != 4 or image.shape[1] != channels or image.shape[0] not in (1, n):
         raise InvalidInput(
             f"a starting image of shape {list(image.shape)} was given; expected [{channels},H,W], [1,{channels},H,W]"

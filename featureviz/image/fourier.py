@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -27,13 +29,14 @@ class FourierImage(Parameterization):
     z is the leaf ``[N,C,H,W//2+1,2]`` (real and imaginary part), s is :func:`frequency_scale`, C the colour matrix.
 
     Args:
-        n: number of images.
+        n: number of images; taken from ``image`` where left out, else 1.
         size: side, or (height, width), in pixels, odd ones too; taken from ``image`` where left out.
         channels: 3, or any other number, for which there is no colour to decorrelate.
         decorrelate: work in decorrelated colour (RGB only).
         decay: power of 1/f in the scale; 1 is natural, more is smoother.
         sd: standard deviation of the initial noise in z (Lucid: 0.01).
-        seed: image i starts from noise keyed by (seed, i).
+        seed: image i starts from noise keyed by (seed, i),
+        numbers: or by (seed, numbers[i]).
         image: start from this instead of noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]; it comes back within 1e-3.
 
     >>> FourierImage(2, (5, 7))().shape
@@ -42,7 +45,7 @@ class FourierImage(Parameterization):
 
     def __init__(
         self,
-        n: int = 1,
+        n: int | None = None,
         size: Size | None = None,
         *,
         channels: int = 3,
@@ -50,6 +53,7 @@ class FourierImage(Parameterization):
         decay: float = 1.0,
         sd: float = 0.01,
         seed: int = 0,
+        numbers: Sequence[int] | None = None,
         image: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -58,7 +62,7 @@ class FourierImage(Parameterization):
         self.size = height_width(128 if size is None else size) if start is None else (start.shape[-2], start.shape[-1])
         self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
         if start is None:
-            leaf = noise((n, channels, *self.scale.shape, 2), sd, seed)
+            leaf = noise((n or 1, channels, *self.scale.shape, 2), sd, seed, numbers)
         else:
             spectrum = torch.fft.rfft2(color.to_signal(start.cpu(), self.matrix))
             leaf = torch.view_as_real(spectrum / self.scale)

@@ -33,12 +33,20 @@ def load(name: str, *, weights: Weights = DEFAULT, size: Size | None = None) -> 
     """
     family, _, rest = name.partition(":")
     if name == "embedded":
-        return embedded.load(size)
+        return _embedded(weights, size)
     if family == "torchvision" and rest:
         return _torchvision(rest, weights, size)
     if family == "timm" and rest:
         return _timm(rest, weights, size)
     raise unknown("model", name, ["embedded", "torchvision:mobilenet_v3_large", "timm:mobilenetv3_large_100"], _FORMS)
+
+
+def _embedded(weights: Weights, size: Size | None) -> TappedModel:
+    return (
+        embedded.load(size)
+        if weights == DEFAULT
+        else embedded.wrapped(_with_state(embedded.embedded_net(), weights), size)
+    )
 
 
 def _torchvision(name: str, weights: Weights, size: Size | None) -> TappedModel:
@@ -63,13 +71,13 @@ def _timm(name: str, weights: Weights, size: Size | None) -> TappedModel:
         import timm
         from timm.data import ImageNetInfo, resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
     except ImportError as error:
-        raise ModelError("timm is not installed; pip install 'featureviz[timm]'") from error
+        raise ModelError("timm is not installed; pip install timm") from error
     if name.split(".")[0] not in timm.list_models():
         raise unknown("timm model", name, timm.list_models())
     if weights == DEFAULT:
         net = _downloaded(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
     else:
-        net = _with_state(timm.create_model(name, pretrained=False), weights)
+        net = _with_state(_made(name, timm.create_model), weights)
     config = resolve_model_data_config(net)
     info = ImageNetInfo() if getattr(net, "num_classes", 0) == 1000 else None
     labels = [info.index_to_description(i) for i in range(1000)] if info else None
@@ -77,6 +85,13 @@ def _timm(name: str, weights: Weights, size: Size | None) -> TappedModel:
         net, mean=config["mean"], std=config["std"], size=size or config["input_size"][-2:],
         labels=labels, name=f"timm:{name}",
     )  # fmt: skip
+
+
+def _made(name: str, create: Any) -> nn.Module:
+    try:
+        return create(name, pretrained=False)
+    except RuntimeError as error:  # an unknown tag behind the dot
+        raise ModelError(f"timm:{name} cannot be made: {error}; leave out what follows the dot") from error
 
 
 def _downloaded(name: str, make: Any) -> nn.Module:
@@ -108,6 +123,8 @@ def _with_state(net: nn.Module, weights: Weights) -> nn.Module:
         raise ModelError(
             f"cannot read weights from {path}: {error}; expected a state dict (.pt, .pth, .safetensors)"
         ) from error
+    if not isinstance(read, dict):
+        raise ModelError(f"{path} holds a {type(read).__name__}; expected a state dict, name to tensor")
     state: dict[str, torch.Tensor] = read.get("state_dict", read)
     own = net.state_dict()
     wrong = [k for k in own if k in state and state[k].shape != own[k].shape]

@@ -44,17 +44,22 @@ def embedded_net() -> nn.Module:
 
 
 def load(size: int | tuple[int, int] | None = None) -> TappedModel:
-    """The trained network, ready to tap, with ImageNet's class names."""
-    from torchvision.models import MobileNet_V3_Large_Weights
-
+    """The trained network, ready to tap."""
     net = embedded_net()
     net.load_state_dict({name: _full(t) for name, t in _saved("embedded.pt").items()})
+    return wrapped(net, size)
+
+
+def wrapped(net: nn.Module, size: int | tuple[int, int] | None = None) -> TappedModel:
+    """An :func:`embedded_net` with its preprocessing and ImageNet's class names."""
+    from torchvision.models import MobileNet_V3_Large_Weights
+
     labels = MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
     return wrap(net, mean=MEAN, std=STD, size=size or SIZE, labels=labels, name="embedded")
 
 
 def natural_gates() -> GateStatistics:
-    """How its gates behave on photographs it was never trained on (``docs/embedded.md``)."""
+    """How its gates behave on natural pictures that it was never trained on (``docs/embedded.md``)."""
     with as_file(files("featureviz.models") / "embedded_gates.pt") as path:
         return GateStatistics.load(path)
 

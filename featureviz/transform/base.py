@@ -81,10 +81,9 @@ class Pipeline(nn.Module):
         if rng.views > 1:
             images = images.repeat_interleave(rng.views, 0)  # [M,C,H,W]
         for warps, others in self._stages():
-            draws = {t: t.draw(rng, full if t in warps else size) for t in [*warps, *others]}
-            images = _resampled(images, [draws[t][0] for t in warps], size)
+            images = _resampled(images, [warp.matrix(rng, full) for warp in warps], size)
             for transform in others:
-                images = transform.transform(images, draws[transform])
+                images = transform.transform(images, transform.draw(rng, size))
         return images
 
     def _stages(self) -> list[tuple[list[Warp], list[Transform]]]:
@@ -118,7 +117,7 @@ def _resampled(images: Tensor, matrices: list[Tensor], size: tuple[int, int]) ->
 def _accepted(transform: Any) -> Transform:
     if isinstance(transform, Transform):
         return transform
-    if isinstance(transform, nn.Module) and type(transform).__module__.startswith("kornia."):
+    if isinstance(transform, nn.Module) and any(c.__module__.startswith("kornia.") for c in type(transform).__mro__):
         from featureviz.transform.kornia import Kornia
 
         return Kornia(transform)

@@ -23,6 +23,10 @@ class Noise(Pixelwise):
         return (rng.normal((self.channels, *size)),)
 
     def transform(self, images: Tensor, draw: Draw) -> Tensor:
+        if images.shape[1] != self.channels:
+            raise InvalidInput(
+                f"Noise was made for {self.channels} channels, the image has {images.shape[1]}; give channels= too"
+            )
         return images + self.sd * draw[0].to(images.dtype)
 
     def extra_repr(self) -> str:
