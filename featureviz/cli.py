@@ -123,6 +123,7 @@ def _options(parser: argparse.ArgumentParser, steps: int) -> None:
 
 
 def positive(text: str) -> int:
+    """An argument that must be a whole number from 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} was given; expected at least 1")

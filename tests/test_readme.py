@@ -34,6 +34,12 @@ def test_the_commands_exist() -> None:
         _parser().parse_args(shielded(shlex.split(command)))
 
 
+def test_the_tables_are_what_was_measured() -> None:
+    from benchmarks.readme import filled
+
+    assert filled(README.read_text()) == README.read_text()
+
+
 def test_the_pictures_are_there() -> None:
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README.read_text()):
         assert (README.parent / path).is_file()
