@@ -28,8 +28,8 @@ from benchmarks.record import write
 from featureviz.models.embedded import MEAN, STD
 from featureviz.transform import Pipeline, robust
 
-LAYER, UNITS, STEPS, ROUNDS = "features.6", list(range(8)), 24, 6
-SITE, GATES, GATE_STEPS, SEEDS = "features.9.block.2", 16, 128, 3
+LAYER, UNITS, STEPS, ROUNDS = "features.6", list(range(8)), 16, 5
+SITE, GATES, GATE_STEPS, SEEDS = "features.9.block.2", 16, 64, 1
 
 
 def lucent() -> Any:
@@ -106,7 +106,7 @@ def timed(source: nn.Module, names: list[str]) -> list[list[float]]:
 
 
 def opened(source: nn.Module) -> dict[str, Any]:
-    """How many of 16 gates each opens to 0.95, over 3 seeds, judged on the plain image and on held-out views."""
+    """How many of 16 gates each opens to 0.95, over some seeds, judged on the plain image and on held-out views."""
     units = torch.randperm(320, generator=torch.Generator().manual_seed(1))[:GATES].tolist()
     gates = fv.PerImage([fv.Gate(SITE, u) for u in units])
     judge = fv.wrap(source, mean=MEAN, std=STD, size=224)
