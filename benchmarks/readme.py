@@ -40,9 +40,8 @@ def lucent_facts(result: dict[str, Any]) -> str:
             sides.setdefault(found[1], {})[found[2]] = ", ".join(map(str, counts))
     for way, by in sides.items():
         theirs = f"{by['Lucent on the value']} (value); {by['Lucent on the logit']} (logit)"
-        lines.append(
-            f"| of 16 gates of the last block opened to 0.95 in 64 steps, judged on {_VIEWS[way]} | {theirs} | {by['featureviz']} |"
-        )
+        label = f"of 16 gates of the last block opened to 0.95 in 64 steps, judged on {_VIEWS[way]}"
+        lines.append(f"| {label} | {theirs} | {by['featureviz']} |")
     return "\n".join(lines)
 
 

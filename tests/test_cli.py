@@ -51,6 +51,16 @@ def test_the_demo_writes_a_page_that_shows_what_its_report_says(
     assert "<script" not in page
 
 
+def test_the_demos_gates_leave_nature_both_ways(tmp_path: Path) -> None:
+    """At its own number of steps, on the three deepest blocks: beyond 99.9 and 0.1 %, open and shut."""
+    assert main(["demo", "--out", str(tmp_path), "--gates", "3"]) == 0
+    for gate in json.loads((tmp_path / "report.json").read_text())["gates"]:
+        assert gate["excited"]["percentile"] >= 99.9, gate
+        assert gate["suppressed"]["percentile"] <= 0.1, gate
+        assert gate["excited"]["mean"] >= 0.95, gate
+        assert gate["suppressed"]["mean"] <= 0.05, gate
+
+
 def test_the_demo_spreads_over_the_depth_by_how_much_gates_vary() -> None:
     from featureviz.gallery.demo import choose
 

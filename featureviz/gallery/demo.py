@@ -149,7 +149,7 @@ def _entry(folder: Path, shown: _Shown, natural: GateStatistics) -> tuple[dict[s
     marks = [("noise", noise), ("shut", entry["suppressed"]["mean"]), ("open", entry["excited"]["mean"])]
     card = Card(
         title=spec,
-        subtitle=f"natural pictures {low:.2f} to {high:.2f}, noise {noise:.2f} (percentile {percentile:g})",
+        subtitle=f"natural pictures {low:.2f} to {high:.2f}, noise {noise:.2f} (percentile {percentile:.1f})",
         pictures=pictures,
         range=Range(tuple(quantiles.values()), marks),
         remark=_remark(entry),
