@@ -5,17 +5,14 @@
 
 Lucent 0.1.8 needs two names that kornia has since moved; they are put back here. Both render the same units of the
 same weights from 128 px images at a network input of 224 px with their own standard transforms and Adam 0.05, each
-called as its users call it, on a network whose weights ask for gradients, as they do unless frozen by hand. Only
-rendering is timed, after a warm-up of both, in turns. Lucent can climb a gate's value or, by the name of the layer in
-front of it, its logit: both are shown. Gates are judged without any transform, and on featureviz' held-out views.
+called as its users call it, on a network whose weights ask for gradients, as they do unless frozen by hand. Speed is
+not measured here. Lucent can climb a gate's value or, by the name of the layer in front of it, its logit: both are shown. Gates are judged without any transform, and on featureviz' held-out views.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 import warnings
-from statistics import median
 from typing import Any
 
 import kornia
@@ -28,7 +25,7 @@ from benchmarks.record import write
 from featureviz.models.embedded import MEAN, STD
 from featureviz.transform import Pipeline, robust
 
-LAYER, UNITS, STEPS, ROUNDS = "features.6", list(range(8)), 16, 5
+LAYER, UNITS = "features.6", list(range(8))
 SITE, GATES, GATE_STEPS, SEEDS = "features.9.block.2", 16, 64, 1
 
 
@@ -82,27 +79,6 @@ def tail_calls(net: nn.Module, run: Any) -> int:
             module.register_forward_hook(count)
     run()
     return calls
-
-
-def timed(source: nn.Module, names: list[str]) -> list[list[float]]:
-    """Milliseconds an image and step of both, ``ROUNDS`` each, taking turns at going first."""
-    net = copy.deepcopy(source).requires_grad_(True)
-    ours = fv.wrap(net, mean=MEAN, std=STD, size=224)
-
-    def mine() -> None:
-        ascent = fv.Ascent(ours, fv.Channel(LAYER, UNITS), fv.FourierImage(8, 128), transforms=robust())
-        ascent.run(STEPS)
-
-    times: list[list[float]] = [[], []]
-    for i in range(ROUNDS + 1):
-        theirs = copy.deepcopy(net)  # it leaves hooks behind, which slow it down from one call to the next
-        runs = [(0, lambda theirs=theirs: lucent_render(theirs, names, STEPS)), (1, mine)]
-        for side, run in runs if i % 2 else reversed(runs):
-            start = time.perf_counter()
-            run()
-            if i:  # the first round warms up
-                times[side].append(1000 * (time.perf_counter() - start) / STEPS / len(UNITS))
-    return times
 
 
 def opened(source: nn.Module) -> dict[str, Any]:
@@ -159,9 +135,6 @@ def main() -> None:
         round(sum(filled) / len(filled), 4), round(float((views < 0.99).float().mean()), 4),
     ]  # fmt: skip
 
-    times = timed(source, names)
-    result["ms an image and step, median of rounds"] = [round(median(t), 2) for t in times]
-    result["times faster, median of pairs"] = round(median(a / b for a, b in zip(*times, strict=True)), 2)
     result |= opened(source)
 
     for name, both in result.items():

@@ -27,13 +27,11 @@ def lucent_facts(result: dict[str, Any]) -> str:
         ("weights left with a gradient", "weights with a gradient left"),
         ("calls of modules behind the target, in 4 steps", "modules run behind the layer, 4 steps"),
         ("share of a white image's view filled with something else", "share of a white image's view that is not white"),
-        ("ms an image and step, 8 units in a batch", "ms an image and step, median of rounds"),
     ]
     lines = ["| | Lucent | featureviz |", "|---|---|---|"]
     for label, key in rows:
         theirs, ours = (f"{100 * v:.0f} %" if "share" in key else str(v) for v in result[key])
         lines.append(f"| {label} | {theirs} | {ours} |")
-    lines.append(f"| median of the paired ratios | | {result['times faster, median of pairs']:.1f} times faster |")
     sides: dict[str, dict[str, str]] = {}
     for key, counts in result.items():
         if found := re.fullmatch(r"of 16 gates opened to 0.95, (.*), (.*), by seed", key):
