@@ -6,7 +6,8 @@
 Lucent 0.1.8 needs two names that kornia has since moved; they are put back here. Both render the same units of the
 same weights from 128 px images at a network input of 224 px with their own standard transforms and Adam 0.05, each
 called as its users call it, on a network whose weights ask for gradients, as they do unless frozen by hand. Speed is
-not measured here. Lucent can climb a gate's value or, by the name of the layer in front of it, its logit: both are shown. Gates are judged without any transform, and on featureviz' held-out views.
+not measured here. Lucent can climb a gate's value or, by the name of the layer in
+front of it, its logit: both are shown. Gates are judged without any transform, and on featureviz' held-out views.
 """
 
 from __future__ import annotations
