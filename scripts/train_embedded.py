@@ -184,7 +184,7 @@ def natural(pictures: Tensor) -> Tensor:
     """The pictures, ``[N,96,96,3]`` bytes to ``[M,3,96,96]`` in [0,1], without drawings.
 
     A camera has noise; where more than half of all neighbours are equal to the last bit, it is vector art, and on its
-    perfectly flat faces the logits of the last blocks run away to twenty times what any photograph gives.
+    perfectly flat faces gates of the last two blocks run far beyond what all other pictures give (docs/decisions.md).
     """
     equal = (pictures[:, :, 1:] == pictures[:, :, :-1]).all(-1).float().mean((1, 2))
     return pictures[equal < 0.5].permute(0, 3, 1, 2) / 255
