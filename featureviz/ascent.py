@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Rows
-from featureviz.errors import InvalidInput, NonFinite
+from featureviz.errors import InvalidInput, NonFinite, out_of_memory
 from featureviz.evaluate import prepared
-from featureviz.gradients import redirected
 from featureviz.image import Parameterization
 from featureviz.model import TappedModel
 from featureviz.objective import Objective
 from featureviz.rng import Rng
 from featureviz.transform import Pipeline
+from featureviz.trunk import Precision, Trunk
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -37,9 +37,12 @@ class Ascent:
         numbers: the number of each image, which with the seed keys its draws; 0, 1, 2... if left out.
         capacity: how many steps there is room for.
         redirect: how many of the first steps send gradients through dead activations (:mod:`featureviz.gradients`).
+        precision: of the network, ``"float32"`` or ``"bfloat16"``; image, views and scores are float32 anyway.
+        compile: whether the network is compiled (:class:`featureviz.trunk.Trunk`).
 
-    ``scores`` is ``[capacity, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient
-    is not finite moves nothing; :meth:`check` then raises.
+    ``scores`` is ``[capacity, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient is
+    not finite moves nothing; :meth:`check` then raises. A batch that does not fit into memory goes through the network
+    in parts, halved until they fit: slower, and the same images.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Ascent:
         numbers: Sequence[int] | None = None,
         capacity: int = 512,
         redirect: int = 0,
+        precision: Precision = "float32",
+        compile: bool = False,
     ) -> None:
         n = len(image)
         if objective.n not in (1, n):
@@ -67,30 +72,32 @@ class Ascent:
         self.model, self.image = model, image.to(device)
         self.objective = prepared(objective, model)
         self.pipeline = Pipeline(transforms).to(device)
-        self.leaves = [leaf for leaf in image.parameters() if leaf.requires_grad]
+        self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
         self.optimizer = (optimizer or adam(0.05))(self.leaves)
         self.rng = Rng(seed, n if numbers is None else torch.tensor(numbers), views, device)
-        self.rows = Rows.of(n, views, device)
+        self.trunk = Trunk(model, self.objective.layers, precision=precision, compile=compile)
+        self.parts = [_Part(slice(0, n), slice(0, views), self.rng, Rows.of(n, views, device))]
         self.scores = torch.zeros(capacity, n, device=device)
         self.steps_done, self.redirect = 0, redirect
         self._failed_at = torch.tensor(-1, device=device)
+        self._before = [torch.empty_like(leaf) for leaf in self.leaves]
 
     def step(self) -> None:
         """One step up; no host synchronisation."""
-        with torch.enable_grad():
-            score = self._score(self.objective)
-            gradients = torch.autograd.grad(-score.sum(), self.leaves)
-        finite = torch.isfinite(score).all()
+        score, gradients = self._climb(self.objective)
+        total = score.sum()
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
-            finite = finite & torch.isfinite(gradient).all()
             leaf.grad = gradient
-        before = [leaf.detach().clone() for leaf in self.leaves]
-        self.optimizer.step()
-        ok = finite & (self._failed_at < 0)
-        for leaf, old in zip(self.leaves, before, strict=True):
-            leaf.data = torch.where(ok, leaf.data, old)
-        self._failed_at = torch.where((self._failed_at < 0) & ~finite, self.rng.step, self._failed_at)
-        self.scores.index_copy_(0, self.rng.step[None], score.detach()[None])
+            total = total + gradient.sum()
+        with torch.no_grad():
+            for leaf, old in zip(self.leaves, self._before, strict=True):
+                old.copy_(leaf)
+            self.optimizer.step()
+            ok = torch.isfinite(total) & (self._failed_at < 0)  # a sum is finite only if every part of it is
+            for leaf, old in zip(self.leaves, self._before, strict=True):
+                torch.where(ok, leaf, old, out=leaf)
+            self._failed_at.copy_(torch.where(ok | (self._failed_at >= 0), self._failed_at, self.rng.step))
+            self.scores.index_copy_(0, self.rng.step[None], score[None])
         self.rng.advance()
         self.steps_done += 1
 
@@ -128,12 +135,35 @@ class Ascent:
         with torch.no_grad():
             return self.image().cpu()
 
-    def _score(self, objective: Objective) -> Tensor:
-        images = self.image()
+    def _climb(self, objective: Objective) -> tuple[Tensor, list[Tensor]]:
+        """Scores ``[N]``, and the gradients of their negated sum in the leaves; in as many parts as memory asks for."""
+        while True:
+            try:
+                with torch.enable_grad():
+                    images = self.image()
+                    score, slope = self._climbed(objective, images.detach())
+                    return score, list(torch.autograd.grad(images, self.leaves, slope))
+            except Exception as error:
+                if not out_of_memory(error) or not self._halve():
+                    raise
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()  # behind the except: the error's traceback holds on to tensors
+
+    def _climbed(self, objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ``[N]`` and the negated sum's gradient in the pixels; images are decoded once for all parts."""
+        score, slope = torch.zeros(len(images), device=images.device), torch.zeros_like(images)
+        for part in self.parts:
+            seen = images[part.images].requires_grad_()
+            own = self._score(objective, seen, part)
+            score[part.images] += own.detach()
+            slope[part.images] += torch.autograd.grad(-own.sum(), seen)[0]
+        return score, slope
+
+    def _score(self, objective: Objective, images: Tensor, part: _Part) -> Tensor:
+        """The share that the part's views have in the scores of its images."""
         size = self.model.input_size((images.shape[-2], images.shape[-1]))
-        views = self.pipeline(images, self.rng, size)  # [M,C,h,w]
-        with redirected(self.model) if self.steps_done < self.redirect else nullcontext():
-            seen = self.model(views, objective.layers, self.rows)
+        views = self.pipeline(images, part.rng.again(), size)  # [M,C,h,w]
+        seen = self.trunk(views, part.rows, redirect=self.steps_done < self.redirect)
         score = objective(seen)  # [M]
         if score.shape != views.shape[:1]:
             raise InvalidInput(
@@ -142,22 +172,47 @@ class Ascent:
             )
         if not score.requires_grad:
             raise InvalidInput(f"{objective.spec} does not depend on the image, so there is nothing to climb")
-        return score.float().view(-1, self.rows.views).mean(1)  # [N]
+        return score.float().view(-1, part.rows.views).sum(1) / self.rng.views  # [N of the part]
+
+    def _halve(self) -> bool:
+        """Parts of half the images, or of half the views of one image; False if there is nothing to halve."""
+        images, views = (s.stop - s.start for s in (self.parts[0].images, self.parts[0].views))
+        if self.objective.across_batch or (images == 1 and views == 1):
+            return False
+        images, views = ((images + 1) // 2, views) if images > 1 else (1, (views + 1) // 2)
+        self.parts = [
+            _Part(i, k, self.rng.part(i, k), Rows.of(range(i.start, i.stop), k.stop - k.start, self.model.device))
+            for i in _slices(len(self.image), images)
+            for k in _slices(self.rng.views, views)
+        ]
+        return True
 
     def _culprit(self) -> str:
         """The first term whose score or gradient is not finite at this step."""
         for leaf in [*self.objective.leaves(), self.objective]:
             if leaf.n not in (1, len(self.image)):
                 continue
-            self.rng.at(int(self.rng.step))
-            with torch.enable_grad():
-                score = self._score(leaf)
-                if not bool(torch.isfinite(score).all()):
-                    return f"the score of {leaf.spec} is {score[~torch.isfinite(score)][0].item()}"
-                gradients = torch.autograd.grad(score.sum(), self.leaves)
+            score, gradients = self._climb(leaf)
+            if not bool(torch.isfinite(score).all()):
+                return f"the score of {leaf.spec} is {score[~torch.isfinite(score)][0].item()}"
             if not all(bool(torch.isfinite(g).all()) for g in gradients):
                 return f"the gradient of {leaf.spec} is not finite"
         return f"the score of {self.objective.spec} or its gradient is not finite"
+
+
+@final
+@dataclass(frozen=True)
+class _Part:
+    """What goes through the network at once: some images and some of the views of each."""
+
+    images: slice
+    views: slice
+    rng: Rng
+    rows: Rows
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(at, min(at + size, count)) for at in range(0, count, size)]
 
 
 def adam(lr: float) -> MakeOptimizer:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from featureviz.render import Rendering
 
@@ -56,3 +58,10 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     elif names:
         text += f"; there are {len(names)}, the first: " + ", ".join(repr(n) for n in names[:3])
     return UnknownName(f"{text}. {hint}" if hint else text)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that the device's or the machine's memory is full: a smaller batch may do."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )

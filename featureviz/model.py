@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Activations, Rows
-from featureviz.errors import FeaturevizError, InvalidInput, ModelError, unknown
+from featureviz.copying import private_copy
+from featureviz.errors import FeaturevizError, InvalidInput, ModelError, out_of_memory, unknown
+from featureviz.folding import folded, keep_float32
 from featureviz.image.base import Size, height_width
 from featureviz.taps import CONTENT, GATE, GATE_VALUE, GATED, HIDDEN, INPUT, OUTPUT, Layer, Reached, Tap, hooked, survey
 
@@ -60,6 +62,8 @@ class TappedModel(nn.Module):
         self.name = name or type(net).__name__
         self.interventions: list[str] = []  # what now holds its gates; see featureviz.interventions
         self._tables: dict[tuple[int, int], tuple[dict[str, Layer], Exception | None]] = {}
+        self._lean: dict[tuple[frozenset[str], bool], tuple[int, TappedModel]] = {}
+        self.programs: dict[Any, Any] = {}  # its compiled forms; see featureviz.trunk
         self.eval()
 
     @property
@@ -75,7 +79,8 @@ class TappedModel(nn.Module):
         try:
             if device is None or torch.empty(0, device=device).device == self.device:
                 return self
-            return copy.deepcopy(self).to(device)
+            twin = copy.deepcopy(self, {id(self._lean): {}, id(self.programs): {}})
+            return twin.to(device)
         except (RuntimeError, AssertionError) as error:  # torch's ways to say that there is no such device
             raise InvalidInput(f"device={str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
 
@@ -175,23 +180,58 @@ class TappedModel(nn.Module):
 
         return discover(self)
 
-    def probe(self, n: int = 1) -> Tensor:
-        """``[n,C,H,W]`` of uniform noise at the network's own size, the same each time: to look inside with."""
+    def probe(self, n: int = 1, size: tuple[int, int] | None = None) -> Tensor:
+        """``[n,C,H,W]`` of uniform noise, the same each time, to look inside with; at the network's own size."""
         generator = torch.Generator().manual_seed(0)
-        return torch.rand(n, self.channels, *self._probe_size, generator=generator).to(self.device)
+        return torch.rand(n, self.channels, *(size or self._probe_size), generator=generator).to(self.device)
 
     def run(self, x: Tensor) -> Any:
         """The forward and what it returns, its errors told as the network's own."""
         try:
             return self._enter(x)
-        except (FeaturevizError, torch.OutOfMemoryError):
-            raise
         except Exception as error:  # the network's own, whatever it is
+            if isinstance(error, FeaturevizError) or out_of_memory(error):
+                raise
             raise self._failed(x, error, "") from error
+
+    @property
+    def hooked(self) -> bool:
+        """Whether something looks into the network or changes what it does, as an intervention."""
+        return any(m._forward_hooks or m._forward_pre_hooks for m in self.net.modules())
+
+    def lean(self, layers: Sequence[str], size: tuple[int, int], *, half: bool = False) -> TappedModel:
+        """A copy that computes the same ``layers`` in fewer passes (:mod:`featureviz.folding`), or itself.
+
+        Itself where the copy does not agree on a probe of ``size``, and while it is ``hooked``. Made once, and again
+        when the weights have changed. With ``half``, gates stay in float32 under an autocast.
+        """
+        if self.hooked:
+            return self
+        read = frozenset(self.tap(name).module for name in layers if name not in (INPUT, OUTPUT))
+        state = sum(t._version for t in (*self.net.parameters(), *self.net.buffers()))
+        version, twin = self._lean.get((read, half), (-1, self))
+        if version != state:
+            twin = self._twin(layers, self.probe(1, size), read)
+            if half and twin is not self:
+                keep_float32(twin.net, self.gates.values())
+            self._lean[read, half] = state, twin
+        vars(twin)["enter"] = self.enter  # which a redirection exchanges for as long as it lasts
+        return twin
+
+    def _twin(self, layers: Sequence[str], x: Tensor, read: Collection[str]) -> TappedModel:
+        """A copy around a folded network, or itself if that gives other activations."""
+        net = folded(self.net, lambda: self(x, layers), read)
+        twin = copy.deepcopy(self, {id(self._lean): {}, id(self.programs): {}, id(self.net): net})
+        with torch.no_grad():
+            mine, theirs = self(x, layers), twin(x, layers)
+        near = [(mine[n] - theirs[n]).abs().max() <= 1e-4 * mine[n].abs().max() for n in layers]
+        return twin if all(map(bool, near)) else self
 
     def forget(self) -> None:
         """Learn anew which modules run: the private copy got another one."""
         self._tables.clear()
+        self._lean.clear()
+        self.programs.clear()
 
     @property
     def _probe_size(self) -> tuple[int, int]:
@@ -263,33 +303,6 @@ def tapped(model: TappedModel) -> TappedModel:
     raise InvalidInput(
         f"a {type(model).__name__} was given for the model; wrap it first: fv.wrap(net, mean=..., std=..., size=...)"
     )
-
-
-@torch.inference_mode(False)  # tensors made in it could not be differentiated through
-def private_copy(net: nn.Module) -> nn.Module:
-    """A copy in eval mode, frozen, without in-place modules, whose weights share the original's memory."""
-    if not isinstance(net, nn.Module):
-        raise InvalidInput(f"a {type(net).__name__} was given; expected an nn.Module")
-    if any(isinstance(module, torch.jit.ScriptModule) for module in net.modules()):
-        raise ModelError(f"{type(net).__name__} holds TorchScript, which cannot be looked into; pass the Python module")
-    shared: dict[int, Any] = {id(p): nn.Parameter(_same(p), requires_grad=False) for p in net.parameters()}
-    shared |= {id(b): _same(b) for b in net.buffers()}
-    try:
-        twin = copy.deepcopy(net, shared)
-    except Exception as error:
-        raise ModelError(
-            f"{type(net).__name__} cannot be copied ({error}); keep non-leaf tensors out of its attributes, or pass a"
-            " freshly built network"
-        ) from error
-    for module in twin.modules():
-        if getattr(module, "inplace", False) is True:
-            setattr(module, "inplace", False)  # noqa: B010 - else it overwrites what a tap has read
-    return twin.eval().requires_grad_(False)
-
-
-def _same(tensor: Tensor) -> Tensor:
-    """The same memory, or a copy of what was made in inference mode and can never take part in a gradient."""
-    return tensor.detach().clone() if tensor.is_inference() else tensor.detach()
 
 
 @torch.inference_mode(False)

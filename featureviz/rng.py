@@ -8,6 +8,7 @@ whatever device the rows live. The step is a device tensor, so a captured graph 
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -80,6 +81,18 @@ class Rng:
     @property
     def device(self) -> torch.device:
         return self._rows.device
+
+    def part(self, images: slice, views: slice) -> Rng:
+        """Those rows' own numbers, at the same step: it is shared, so it goes on with this one's."""
+        twin = copy.copy(self)
+        twin._rows = self._rows.view(-1, self.views)[images, views]
+        twin.views, twin._rows = twin._rows.shape[1], twin._rows.flatten()
+        return twin.again()
+
+    def again(self) -> Rng:
+        """Back to the first draw of the step."""
+        self._restart()
+        return self
 
     def advance(self) -> None:
         """Go to the next step; no host synchronisation."""

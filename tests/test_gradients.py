@@ -284,7 +284,8 @@ def test_each_image_of_a_batch_wakes_on_its_own(net: TinySE) -> None:
             assert alone.any()
 
 
-def test_a_redirected_step_stays_on_the_device(net: TinySE) -> None:
+def test_a_redirected_step_stays_on_the_device(net: TinySE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featureviz.gradients._on_host", lambda tensor: False)  # as on any other device
     model = closed(net, -4.0)
     goal = value("gate value:se", 3) + fv.Channel("conv", 1)
     ascent = fv.Ascent(model, goal, fv.FourierImage(2, 24), optimizer=adam(0.05))

