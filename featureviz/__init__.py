@@ -8,10 +8,13 @@ from featureviz import transform as transform
 from featureviz.activations import Activations as Activations
 from featureviz.activations import Rows as Rows
 from featureviz.ascent import Ascent as Ascent
+from featureviz.ascent import adam as adam
 from featureviz.errors import FeaturevizError as FeaturevizError
 from featureviz.errors import NonFinite as NonFinite
 from featureviz.evaluate import HeldOut as HeldOut
 from featureviz.evaluate import evaluate as evaluate
+from featureviz.fast import Landing as Landing
+from featureviz.fast import fast as fast
 from featureviz.gate_objectives import Content as Content
 from featureviz.gate_objectives import GateContrast as GateContrast
 from featureviz.gate_objectives import GatedChannel as GatedChannel
@@ -52,9 +55,9 @@ from featureviz.spec import parse as parse
 
 __version__ = _version("featureviz")
 __all__ = [
-    "Activations", "Ascent", "Channel", "Content", "DeepDream", "Direction", "FeaturevizError", "FourierImage",
-    "Gate", "GateContrast", "GateSite", "GateValue", "GatedChannel", "HeldOut", "Hidden", "Logit", "Neuron",
+    "Activations", "Ascent", "Channel", "Content", "DeepDream", "Direction", "FeaturevizError", "FourierImage", "Gate",
+    "GateContrast", "GateSite", "GateValue", "GatedChannel", "HeldOut", "Hidden", "Landing", "Logit", "Neuron",
     "NonFinite", "Objective", "Parameterization", "PerImage", "PixelImage", "Quadrant", "Rendering", "Rng", "Rows",
-    "TappedModel", "detach", "evaluate", "freeze", "gates", "hold", "lab", "layers", "load", "nn", "objective", "parse",
-    "read_recipe", "redirected", "render", "scale", "shift", "sum", "swap", "transform", "wrap",
+    "TappedModel", "adam", "detach", "evaluate", "fast", "freeze", "gates", "hold", "lab", "layers", "load", "nn",
+    "objective", "parse", "read_recipe", "redirected", "render", "scale", "shift", "sum", "swap", "transform", "wrap",
 ]  # fmt: skip

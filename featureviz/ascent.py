@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Rows
+from featureviz.crop import cropped
 from featureviz.errors import InvalidInput, NonFinite, out_of_memory
 from featureviz.evaluate import prepared
 from featureviz.image import Parameterization
@@ -35,7 +36,9 @@ class Ascent:
         optimizer: makes the optimizer from the leaves; it minimises the negated score.
         seed: of the draws.
         numbers: the number of each image, which with the seed keys its draws; 0, 1, 2... if left out.
+        start: the step that keys its first draws, or one an image: to go on with images made elsewhere.
         capacity: how many steps there is room for.
+        rate: the learning rate of each step, set before it; the optimizer's own if left out.
         redirect: how many of the first steps send gradients through dead activations (:mod:`featureviz.gradients`).
         precision: of the network, ``"float32"`` or ``"bfloat16"``; image, views and scores are float32 anyway.
         compile: whether the network is compiled (:class:`featureviz.trunk.Trunk`).
@@ -56,7 +59,9 @@ class Ascent:
         optimizer: MakeOptimizer | None = None,
         seed: int = 0,
         numbers: Sequence[int] | None = None,
+        start: int | Sequence[int] = 0,
         capacity: int = 512,
+        rate: Callable[[int], float] | None = None,
         redirect: int = 0,
         precision: Precision = "float32",
         compile: bool = False,
@@ -70,20 +75,40 @@ class Ascent:
             raise InvalidInput(f"views={views} was given; expected at least 1")
         device = model.device
         self.model, self.image = model, image.to(device)
-        self.objective = prepared(objective, model)
+        self._whole = prepared(objective, model)
+        self.aim()
         self.pipeline = Pipeline(transforms).to(device)
         self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
         self.optimizer = (optimizer or adam(0.05))(self.leaves)
-        self.rng = Rng(seed, n if numbers is None else torch.tensor(numbers), views, device)
+        first = start if isinstance(start, int) else torch.tensor(start)
+        self.rng = Rng(seed, n if numbers is None else torch.tensor(numbers), views, device, first)
         self.trunk = Trunk(model, self.objective.layers, precision=precision, compile=compile)
         self.parts = [_Part(slice(0, n), slice(0, views), self.rng, Rows.of(n, views, device))]
         self.scores = torch.zeros(capacity, n, device=device)
-        self.steps_done, self.redirect = 0, redirect
-        self._failed_at = torch.tensor(-1, device=device)
+        self.steps_done, self.redirect, self.rate = 0, redirect, rate
+        self._done, self._failed_at = (torch.tensor(i, device=device) for i in (0, -1))
+        self._before = [torch.empty_like(leaf) for leaf in self.leaves]
+
+    def aim(self, share: float = 1.0) -> None:
+        """From now on show the network views of ``share`` of the side it wants: coarse ones cost it less."""
+        with torch.no_grad():
+            height, width = self.image().shape[-2:]
+        height, width = self.model.input_size((height, width))
+        self.size = max(1, round(share * height)), max(1, round(share * width))
+        self.crop = cropped(self.model, self._whole, self.size)
+        self.objective = self._whole if self.crop is None else self.crop.objective
+
+    def adopt(self, leaves: Sequence[nn.Parameter]) -> None:
+        """Move these from now on, in the place of ``leaves`` and in their order; the optimizer's state is theirs."""
+        new = dict(zip(self.leaves, leaves, strict=True))
+        for group in self.optimizer.param_groups:
+            group["params"] = [new[leaf] for leaf in group["params"]]
+        self.leaves = list(leaves)
         self._before = [torch.empty_like(leaf) for leaf in self.leaves]
 
     def step(self) -> None:
         """One step up; no host synchronisation."""
+        self.pace()
         score, gradients = self._climb(self.objective)
         total = score.sum()
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
@@ -96,10 +121,20 @@ class Ascent:
             ok = torch.isfinite(total) & (self._failed_at < 0)  # a sum is finite only if every part of it is
             for leaf, old in zip(self.leaves, self._before, strict=True):
                 torch.where(ok, leaf, old, out=leaf)
-            self._failed_at.copy_(torch.where(ok | (self._failed_at >= 0), self._failed_at, self.rng.step))
-            self.scores.index_copy_(0, self.rng.step[None], score[None])
+            self._failed_at.copy_(torch.where(ok | (self._failed_at >= 0), self._failed_at, self._done))
+            self.scores.index_copy_(0, self._done[None], score[None])
+            self._done += 1
         self.rng.advance()
         self.steps_done += 1
+
+    def pace(self) -> None:
+        """Set the learning rate of the coming step."""
+        if self.rate is not None:
+            for group in self.optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(self.rate(self.steps_done))  # in its place: a captured graph reads it there
+                else:
+                    group["lr"] = self.rate(self.steps_done)
 
     def run(self, steps: int, every: int = 1, on: Callable[[Ascent], None] | None = None) -> None:
         """``steps`` steps within ``capacity``; after each ``every`` and the last, :meth:`check`, then ``on(self)``."""
@@ -119,7 +154,8 @@ class Ascent:
         """Raise :class:`NonFinite` if a step has failed; synchronises with the host."""
         failed = int(self._failed_at)
         if failed >= 0:
-            self.rng.at(failed)
+            self.rng.advance(failed - self.steps_done)
+            self._done.fill_(failed)
             self.steps_done = failed
             term = self._culprit()
             weights = [n for n, p in self.model.net.named_parameters() if not bool(torch.isfinite(p).all())]
@@ -161,9 +197,9 @@ class Ascent:
 
     def _score(self, objective: Objective, images: Tensor, part: _Part) -> Tensor:
         """The share that the part's views have in the scores of its images."""
-        size = self.model.input_size((images.shape[-2], images.shape[-1]))
-        views = self.pipeline(images, part.rng.again(), size)  # [M,C,h,w]
-        seen = self.trunk(views, part.rows, redirect=self.steps_done < self.redirect)
+        rng, crop = part.rng.again(), self.crop
+        views = self.pipeline(images, rng, self.size) if crop is None else crop.views(self.pipeline, images, rng)
+        seen = self.trunk(views, part.rows, redirect=self.steps_done < self.redirect)  # of views [M,C,h,w]
         score = objective(seen)  # [M]
         if score.shape != views.shape[:1]:
             raise InvalidInput(
@@ -215,6 +251,22 @@ def _slices(count: int, size: int) -> list[slice]:
     return [slice(at, min(at + size, count)) for at in range(0, count, size)]
 
 
-def adam(lr: float) -> MakeOptimizer:
-    """Adam (Kingma & Ba 2015) as Lucid uses it."""
-    return lambda leaves: torch.optim.Adam(leaves, lr=lr, fused=leaves[0].device.type in ("cpu", "cuda"))
+def adam(lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> MakeOptimizer:
+    """Adam (Kingma & Ba 2015); with its usual ``betas``, as Lucid uses it."""
+    return _Adam(lr, betas)
+
+
+@final
+@dataclass(frozen=True)
+class _Adam:
+    """Makes Adam of leaves; its text is what a recipe says."""
+
+    lr: float
+    betas: tuple[float, float]
+
+    def __call__(self, leaves: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(leaves, lr=self.lr, betas=self.betas, fused=leaves[0].device.type in ("cpu", "cuda"))
+
+    def __str__(self) -> str:
+        usual = self.betas == (0.9, 0.999)
+        return f"adam lr {self.lr:g}" + ("" if usual else f" betas {self.betas[0]:g}, {self.betas[1]:g}")

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from featureviz.errors import FeaturevizError, InvalidInput, ModelError
 from featureviz.taps import OUTPUT
@@ -49,11 +49,22 @@ def _render(args: argparse.Namespace) -> int:
     from featureviz.gallery import render_specs
 
     page = render_specs(
-        _model(args), args.spec, args.out, batch=args.batch, steps=args.steps, size=args.size, views=args.views,
-        attempts=args.attempts, lr=args.lr, seed=args.seed, device=args.device,
+        _model(args), args.spec, args.out, batch=args.batch, size=args.size, views=args.views, attempts=args.attempts,
+        seed=args.seed, device=args.device, precision=args.precision, compile=args.compile, **_ascent(args),
     )  # fmt: skip
     print(page)
     return 0
+
+
+def _ascent(args: argparse.Namespace) -> dict[str, Any]:
+    """Steps and learning rate: those asked for, or the preset's."""
+    from featureviz.fast import fast
+
+    if args.fast and args.lr is not None:
+        raise InvalidInput("--fast has a learning rate of its own: leave out --lr or --fast")
+    if args.fast:
+        return fast(args.steps) if args.steps else fast()
+    return {"steps": args.steps or 512, "lr": 0.05 if args.lr is None else args.lr}
 
 
 def _layers(args: argparse.Namespace) -> int:
@@ -115,10 +126,15 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
     render.add_argument("--views", type=positive, default=1, help="random views an image and step (default: 1)")
     render.add_argument("--attempts", type=positive, default=1, help="keep the best of so many (default: 1)")
-    render.add_argument("--lr", type=float, default=0.05, help="Adam's learning rate (default: 0.05)")
+    render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
+    render.add_argument("--fast", action="store_true", help="64 steps that count: the preset fv.fast()")
+    render.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the network")
+    render.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, default="auto", help="the network (default: if it pays)"
+    )
     render.add_argument("--batch", type=positive, default=16, help="images at a time (default: 16)")
     render.add_argument("--device", default=None, help="cpu, cuda, mps (default: cpu)")
-    _options(render, steps=512)
+    _options(render, steps=None, default="512, or 64 with --fast")
     render.set_defaults(run=_render)
 
     layers = commands.add_parser("layers", help="list a model's layers with their shapes")
@@ -152,8 +168,8 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=positive, default=None, help="the network's input size in pixels")
 
 
-def _options(parser: argparse._ActionsContainer, steps: int) -> None:
-    parser.add_argument("--steps", type=positive, default=steps, help=f"steps of ascent (default: {steps})")
+def _options(parser: argparse._ActionsContainer, steps: int | None, default: str = "") -> None:
+    parser.add_argument("--steps", type=positive, default=steps, help=f"steps of ascent (default: {default or steps})")
     parser.add_argument("--size", type=positive, default=128, help="image size in pixels (default: 128)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 

@@ -137,8 +137,9 @@ def cropped(model: TappedModel, objective: Objective, size: tuple[int, int]) -> 
 
     The box holds the receptive fields of all of its neurons; what is cut off at each edge is a multiple of the strides
     of their layers, and nothing where a field reaches the edge, so that sampling and padding stay as they are. None
-    where it sees anything but neurons, where less than a quarter of the pixels would be saved, and where activations
-    or gradients on fresh random images are not the same (1e-4 of the largest), as in a network that is told positions.
+    where it sees anything but neurons, where less than a quarter of the pixels would be saved, while an intervention
+    holds the network, and where activations or gradients on fresh random images are not the same (1e-4 of the largest),
+    as in a network that is told positions.
 
     Raises :class:`~featureviz.errors.InvalidInput` where a layer has no such position, as the objective would.
 
@@ -150,10 +151,11 @@ def cropped(model: TappedModel, objective: Objective, size: tuple[int, int]) -> 
     """
     parts = [part for part in objective.modules() if isinstance(part, Objective)]
     neurons = [part for part in parts if isinstance(part, Neuron)]
-    if not neurons or not all(isinstance(part, (Neuron, Linear, Product, PerImage)) for part in parts):
+    only = all(isinstance(part, (Neuron, Linear, Product, PerImage)) for part in parts)
+    if not neurons or not only or tapped(model).hooked:
         return None
     with _exact():
-        seen = tapped(model)(_noise(model, 1, size, 0), objective.layers)
+        seen = model(_noise(model, 1, size, 0), objective.layers)
         positions = list(dict.fromkeys(_position(neuron, seen) for neuron in neurons))
         box, strides = _cut(model, positions, seen, size)
         moved = {(n, y, x): (n, y - box.top // strides[n][0], x - box.left // strides[n][1]) for n, y, x in positions}
@@ -216,6 +218,8 @@ def _fields(model: TappedModel, layer: str, positions: Sequence[tuple[int, int]]
         for mask, (row, column) in zip(reached, positions, strict=True):
             (gradient,) = torch.autograd.grad(a[:, :, row, column], x, weights, retain_graph=True)
             mask |= (gradient != 0).any(0).any(0)
+        if bool(reached.any(1).all() & reached.any(2).all()):
+            break  # all of them see everything
     return [Box(*_extent(mask.any(1)), *_extent(mask.any(0))) for mask in reached]
 
 

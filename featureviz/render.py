@@ -6,13 +6,15 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Any, final
+from itertools import pairwise
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from featureviz.ascent import Ascent, MakeOptimizer, adam
+from featureviz.coarse import decoded, grow, shrunk
 from featureviz.errors import InvalidInput, NonFinite
 from featureviz.evaluate import Goal, as_objective, evaluate
 from featureviz.image import FourierImage, Parameterization
@@ -21,8 +23,10 @@ from featureviz.model import TappedModel, tapped
 from featureviz.objective import Objective
 from featureviz.rendering import Rendering
 from featureviz.transform import robust
+from featureviz.trunk import Precision
 
 MakeImage = Callable[..., Parameterization]
+WORTH_COMPILING = 20_000  # views on their way through the network: about where seconds saved exceed those spent
 
 
 @torch.inference_mode(False)  # whatever mode the caller is in
@@ -36,13 +40,16 @@ def render(
     views: int = 1,
     transforms: Iterable[nn.Module] | None = None,
     optimizer: str | MakeOptimizer = "adam",
-    lr: float = 0.05,
+    lr: float | Callable[[float], float] = 0.05,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
     device: torch.device | str | None = None,
     snapshots: Iterable[int] = (),
     attempts: int = 1,
     redirect: int = 16,
+    coarse: Sequence[tuple[int, float]] = (),
+    precision: Precision = "float32",
+    compile: bool | Literal["auto"] = "auto",
     progress: bool = True,
 ) -> Rendering:
     """Images that excite ``objective``, by gradient ascent from noise.
@@ -57,7 +64,7 @@ def render(
         views: random views an image and step.
         transforms: the robustness pipeline; None for :func:`featureviz.transform.robust`, ``[]`` for none.
         optimizer: ``"adam"``, or a function from leaves to an optimizer, which then has its own learning rate.
-        lr: Adam's learning rate.
+        lr: Adam's learning rate, or a schedule of any optimizer's: from the share of the steps done, 0 to 1, to it.
         seed: image i depends on it and on its number alone.
         numbers: the number of each image, 0, 1, 2... if left out: image 7 alone is ``numbers=[7]``.
         device: where to work; the model's own by default. The model itself is not moved.
@@ -65,6 +72,11 @@ def render(
         attempts: renders from that many seeds and keeps, for each image, the best under held-out views.
         redirect: how many of the first steps send gradients through activations that are dead for a whole image, as
             Lucid does; where none is dead, nothing changes.
+        coarse: ``[(16, 0.5)]`` spends the first 16 steps on half of the image's and of the network's side
+            (:mod:`featureviz.coarse`); several pairs, from coarse to fine, follow each other.
+        precision: of the network, ``"float32"`` or ``"bfloat16"``.
+        compile: whether to compile the network, which takes tens of seconds, once for each shape. ``"auto"`` does
+            so where that many steps and images are asked for that it pays.
         progress: a bar with the score and images a second.
 
     Ctrl-C returns what there is. A score or gradient that is not finite raises
@@ -80,24 +92,32 @@ def render(
     stages = list(robust() if transforms is None else transforms)
     make = _optimizer(optimizer, lr)
     wanted = _checked(steps, views, attempts, redirect, snapshots)
+    phases = _phases(coarse, steps)
+    rate = None if not callable(lr) else lambda step: lr(step / max(1, steps))
+    compiled = steps * views * goal.n >= WORTH_COMPILING if compile == "auto" else compile
     best: _Attempt | None = None
     for attempt in range(attempts):
         own = seed + attempt * 1_000_003  # far apart, so that neighbouring seeds do not share attempts
-        start = _image(image, goal.n, size, own, numbers, here.channels)
+        begin = shrunk(size, phases[0][1]) if image is None and coarse else size
+        start = _image(image, goal.n, begin, own, numbers, here.channels)
         ascent = Ascent(
             here, goal, start, transforms=stages, views=views, optimizer=make, seed=own, numbers=numbers,
-            capacity=max(1, steps), redirect=redirect,
+            capacity=max(1, steps), redirect=redirect, rate=rate, precision=precision, compile=compiled,
         )  # fmt: skip
         label = goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
         label += f" ({attempt + 1} of {attempts})" if attempts > 1 else ""
-        tried = _climb(ascent, steps, wanted, label if progress else None)
+        tried = _climb(ascent, phases, size if image is None else None, wanted, label if progress else None)
         best = tried if best is None else _better(best, tried, here, goal, seed)
         if best.stopped is not None:
             break
     assert best is not None  # attempts >= 1
     n = len(best.images)
-    how = f"adam lr {lr:g}" if optimizer == "adam" else getattr(optimizer, "__name__", repr(optimizer))
-    asked = {"seed": seed, "attempts": attempts, "views": views, "steps": steps, "optimizer": how, "redirect": redirect}
+    how = getattr(make, "__name__", str(make)) + (f", lr by {getattr(lr, '__name__', repr(lr))}" if rate else "")
+    asked = {
+        "seed": seed, "attempts": attempts, "views": views, "steps": steps, "optimizer": how, "redirect": redirect,
+        **({"coarse": [list(pair) for pair in coarse]} if coarse else {}),
+        **({"precision": precision} if precision != "float32" else {}),
+    }  # fmt: skip
     rendering = Rendering(
         images=best.images,
         scores=best.scores,
@@ -155,12 +175,28 @@ def _checked(steps: int, views: int, attempts: int, redirect: int, snapshots: It
     return wanted
 
 
-def _climb(ascent: Ascent, steps: int, wanted: set[int], label: str | None) -> _Attempt:
-    """Run ``steps``, with a bar if there is a label for it."""
+def _phases(coarse: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+    """When each phase ends, and the share of the full side it works on; the last one is the whole."""
+    ends, shares = [0], [0.0]
+    for count, share in coarse:
+        ends.append(ends[-1] + count)
+        shares.append(share)
+    if any(a >= b for a, b in pairwise([*shares, 1.0])) or any(a >= b for a, b in pairwise(ends)) or ends[-1] > steps:
+        raise InvalidInput(
+            f"coarse={list(coarse)} was given for {steps} steps; expected pairs of steps and rising shares below 1,"
+            " such as [(16, 0.25), (16, 0.5)]"
+        )
+    return [*zip(ends[1:], shares[1:], strict=True), (steps, 1.0)]
+
+
+def _climb(
+    ascent: Ascent, phases: Sequence[tuple[int, float]], full: Size | None, wanted: set[int], label: str | None
+) -> _Attempt:
+    """Run through ``phases``, images growing to ``full`` if that is given, with a bar if there is a label for it."""
     stopped: KeyboardInterrupt | NonFinite | None = None
-    kept: dict[int, Tensor] = {0: ascent.images()} if 0 in wanted else {}
     on_host = ascent.model.device.type == "cpu"  # elsewhere each look at a number waits for the device
-    n = len(ascent.image)
+    n, steps = len(ascent.image), phases[-1][0]
+    kept: dict[int, Tensor] = {0: decoded(ascent, full)} if 0 in wanted else {}
     with tqdm(total=steps, desc=label, disable=label is None, unit="step", mininterval=0.3) as bar:
 
         def show(ascent: Ascent) -> None:
@@ -172,16 +208,16 @@ def _climb(ascent: Ascent, steps: int, wanted: set[int], label: str | None) -> _
                 bar.set_postfix({"score": f"{score:.3g}", "images/s": rate}, refresh=False)
 
         try:
-            done = 0
-            for stop in [*sorted(s for s in wanted if 0 < s < steps), steps]:
-                ascent.run(stop - done, every=1 if on_host else 16, on=show)
-                done = stop
-                if stop in wanted:
-                    kept[stop] = ascent.images()
+            for end, share in phases:
+                grow(ascent, full and shrunk(full, share), share)
+                for stop in [*sorted(s for s in wanted if ascent.steps_done < s < end), end]:
+                    ascent.run(stop - ascent.steps_done, every=1 if on_host else 16, on=show)
+                    if stop in wanted:
+                        kept[stop] = decoded(ascent, full)
         except (KeyboardInterrupt, NonFinite) as error:
             stopped = error
     return _Attempt(
-        type(ascent.image).__name__, ascent.images(), ascent.scores[: ascent.steps_done].cpu(), kept, stopped
+        type(ascent.image).__name__, decoded(ascent, full), ascent.scores[: ascent.steps_done].cpu(), kept, stopped
     )
 
 
@@ -229,7 +265,7 @@ def _image(
     return made
 
 
-def _optimizer(optimizer: str | MakeOptimizer, lr: float) -> MakeOptimizer:
+def _optimizer(optimizer: str | MakeOptimizer, lr: float | Callable[[float], float]) -> MakeOptimizer:
     if callable(optimizer):
         return optimizer
     if optimizer != "adam":
@@ -237,6 +273,8 @@ def _optimizer(optimizer: str | MakeOptimizer, lr: float) -> MakeOptimizer:
             f"optimizer={optimizer!r} was given; expected 'adam', or a function such as"
             " lambda leaves: torch.optim.NAdam(leaves, lr=0.1)"
         )
+    if callable(lr):
+        return adam(lr(0.0))
     if not lr > 0:
         raise InvalidInput(f"lr={lr} was given; expected a positive number")
     return adam(lr)

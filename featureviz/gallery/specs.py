@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -15,7 +16,7 @@ from featureviz.gallery.tiles import rounded, writable, write_report, write_shee
 from featureviz.model import TappedModel
 from featureviz.objective import Objective
 from featureviz.objectives import per_image
-from featureviz.render import render
+from featureviz.render import WORTH_COMPILING, render
 from featureviz.rendering import Rendering
 
 
@@ -40,9 +41,12 @@ def render_specs(
     batches = [(rows, per_image([wanted[i] for i in rows])) for rows in _batches(wanted, batch)]
     for rows, goal in batches:  # a mistake in the last goal is known before the first is rendered
         evaluate(model, goal, model.probe(len(rows)), draws=1)
+    compile = _compiles(batches, options)
     for rows, goal in batches:
         # All tiles have the number 0, so that a tile is the same in any gallery and any batch.
-        rendering = render(model, goal, numbers=[0] * len(rows), **options)
+        rendering = render(
+            model, goal, numbers=[0] * len(rows), **{**options, "compile": compile[goal.layers, len(rows)]}
+        )
         made |= {i: (rendering, row) for row, i in enumerate(rows)}
         if rendering.interrupted:
             break
@@ -77,6 +81,16 @@ def _batches(goals: Sequence[Objective], size: int) -> list[list[int]]:
     for i, goal in enumerate(goals):
         groups.setdefault(goal.layers, []).append(i)
     return [numbers[at : at + size] for numbers in groups.values() for at in range(0, len(numbers), size)]
+
+
+def _compiles(batches: list[tuple[list[int], Objective]], options: dict[str, Any]) -> dict[tuple[Any, int], bool]:
+    """Whether it pays to compile the network for batches of these layers and so many images, over all of them."""
+    asked = options.get("compile", "auto")
+    each = options.get("steps", 512) * options.get("views", 1)
+    work: Counter[tuple[Any, int]] = Counter()
+    for rows, goal in batches:
+        work[goal.layers, len(rows)] += len(rows) * each
+    return {key: views >= WORTH_COMPILING if asked == "auto" else asked for key, views in work.items()}
 
 
 def _figures(rendering: Rendering, row: int) -> tuple[dict[str, Any], str]:
