@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS
+from benchmarks.suites import SUITES, suite
+from benchmarks.tables import caption
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "laboratory.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "laboratory.md", ROOT / "benchmarks" / "README.md")
 
 
 def filled(text: str) -> str:
-    """``text`` with each ``<!-- NAME -->`` ... ``<!-- end -->`` holding the table of that result."""
+    """``text`` with each ``<!-- NAME -->`` ... ``<!-- end -->`` holding the table of that result, if there is one."""
     for name, (file, table) in TABLES.items():
-        if f"<!-- {name} -->" in text:
+        if f"<!-- {name} -->" in text and (RESULTS / f"{file}.json").is_file():
             result = json.loads((RESULTS / f"{file}.json").read_text())
             block = f"<!-- {name} -->\n{table(result)}\n<!-- end -->"
             text = re.sub(rf"<!-- {name} -->\n.*?<!-- end -->", lambda _found, block=block: block, text, flags=re.S)
@@ -107,14 +109,24 @@ def discovery(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measured(name: str) -> Callable[[dict[str, Any]], str]:
+    """The table of a suite, under it where and when."""
+    return lambda result: f"{suite(name).table(result)}\n\n{caption(result)}"
+
+
+def fill() -> None:
+    """Write the tables into all pages."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "lucent_facts": ("lucent_facts", lucent_facts),
     "gate_control": ("gate_control", gate_control),
     "gate_control_blocks": ("gate_control", gate_control_blocks),
     "quadrants": ("quadrants", quadrants),
     "discovery": ("discovery", discovery),
-}
+} | {name: (name, measured(name)) for name in SUITES}
 
 if __name__ == "__main__":
-    for page in PAGES:
-        page.write_text(filled(page.read_text()))
+    fill()

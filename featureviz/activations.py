@@ -76,7 +76,7 @@ class Activations(Mapping[str, Tensor]):
     def channels(self, name: str, units: Sequence[int], index: Tensor) -> Tensor:
         """Channel ``units[0]`` of every row, or ``units[i]`` of the rows of image i: ``[M,C,...]`` to ``[M,...]``.
 
-        ``index`` is ``units`` on the device: one gather serves N different units.
+        ``index`` is ``units`` on the device: one gather serves N different units, and a captured one any others.
         """
         a = self[name]
         if a.ndim == 3:
@@ -85,8 +85,9 @@ class Activations(Mapping[str, Tensor]):
             worst = max(units, key=lambda u: u if u >= 0 else -u - 1)
             count = a.shape[1] if a.ndim > 1 else 0
             raise InvalidInput(f"channel {worst} of {name!r} was asked for; it has {count}: 0 to {count - 1}")
+        index = index.to(a.device)  # an objective that no ascent has prepared may be elsewhere
         if len(units) == 1:
-            return a[:, units[0]]
+            return a.index_select(1, index).squeeze(1)
         if max(self.rows.images) >= len(units):
             raise InvalidInput(
                 f"{len(units)} units of {name!r} for image {max(self.rows.images)}; expected one an image"

@@ -136,15 +136,24 @@ class Ascent:
                 else:
                     group["lr"] = self.rate(self.steps_done)
 
-    def run(self, steps: int, every: int = 1, on: Callable[[Ascent], None] | None = None) -> None:
-        """``steps`` steps within ``capacity``; after each ``every`` and the last, :meth:`check`, then ``on(self)``."""
+    def run(
+        self,
+        steps: int,
+        every: int = 1,
+        on: Callable[[Ascent], None] | None = None,
+        step: Callable[[], None] | None = None,
+    ) -> None:
+        """``steps`` steps within ``capacity``; after each ``every`` and the last, :meth:`check`, then ``on(self)``.
+
+        ``step`` is done in the place of :meth:`step`, as a captured one.
+        """
         if self.steps_done + steps > len(self.scores):
             raise InvalidInput(
                 f"{self.steps_done} + {steps} steps were asked for; this Ascent has room for {len(self.scores)}:"
                 " give it a larger capacity"
             )
         for i in range(1, steps + 1):
-            self.step()
+            (step or self.step)()
             if i % every == 0 or i == steps:
                 self.check()
                 if on is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput
 from featureviz.objective import Objective, named
-from featureviz.objectives import Gate, Units, as_units
+from featureviz.objectives import INDEXED, Gate, Units, as_units, chosen
 from featureviz.taps import CONTENT, GATE, GATE_VALUE, GATED, HIDDEN
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class SiteObjective(Objective):
         layers: the prefixes of what it reads of the site.
     """
 
+    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
+
     def __init__(self, site: GateSite | str, unit: Units, kind: str, layers: Sequence[str]) -> None:
         name = site if isinstance(site, str) else site.name
         units, written = as_units(unit, f"{type(self).__name__}({name!r})")
@@ -42,12 +44,12 @@ class SiteObjective(Objective):
         self.site_name = name
         self.units, self.index = units, nn.Buffer(torch.tensor(units))
 
-    def goal(self, image: int) -> Objective:
-        return self if self.n == 1 else self.of(self.units[image])
+    def part(self, images: Sequence[int]) -> Objective:
+        return self if self.n == 1 else self.of(chosen(self.units, images))
 
     @abstractmethod
-    def of(self, unit: int) -> Objective:
-        """The same for one unit."""
+    def of(self, unit: Units) -> Objective:
+        """The same for another unit, or for others."""
 
     def read(self, activations: Activations, kind: str) -> Tensor:
         """What ``kind`` of the site gives for each row's unit: ``[M]``, the mean over positions of a map."""
@@ -75,7 +77,7 @@ class GateValue(SiteObjective):
         stuck = (value < self.EDGE) | (value > 1 - self.EDGE)
         return value + torch.where(stuck, self.SLOPE * (logit - logit.detach()), 0.0)
 
-    def of(self, unit: int) -> Objective:
+    def of(self, unit: Units) -> Objective:
         return GateValue(self.site_name, unit)
 
 
@@ -93,7 +95,7 @@ class GatedChannel(SiteObjective):
     def forward(self, activations: Activations) -> Tensor:
         return self.read(activations, GATED)
 
-    def of(self, unit: int) -> Objective:
+    def of(self, unit: Units) -> Objective:
         return GatedChannel(self.site_name, unit)
 
 
@@ -114,7 +116,7 @@ class Content(SiteObjective):
     def forward(self, activations: Activations) -> Tensor:
         return self.read(activations, CONTENT)
 
-    def of(self, unit: int) -> Objective:
+    def of(self, unit: Units) -> Objective:
         return Content(self.site_name, unit)
 
 
@@ -134,7 +136,7 @@ class Hidden(SiteObjective):
     def forward(self, activations: Activations) -> Tensor:
         return self.read(activations, HIDDEN)
 
-    def of(self, unit: int) -> Objective:
+    def of(self, unit: Units) -> Objective:
         return Hidden(self.site_name, unit)
 
 
@@ -153,6 +155,8 @@ class GateContrast(SiteObjective):
         sign: 1 opens the gate, -1 closes it.
     """
 
+    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED | {"natural"}
+
     def __init__(
         self, site: GateSite | str, unit: Units, natural: GateStatistics, *, weight: float = 1.0, sign: int = 1
     ) -> None:
@@ -169,7 +173,7 @@ class GateContrast(SiteObjective):
         others = (t.square().sum(1) - own.square()) / (t.shape[1] - 1)
         return self.sign * own - self.weight * others
 
-    def of(self, unit: int) -> Objective:
+    def of(self, unit: Units) -> Objective:
         return GateContrast(self.site_name, unit, self.natural, weight=self.weight, sign=self.sign)
 
 
@@ -190,6 +194,8 @@ class Quadrant(SiteObjective):
         gate: "open" or "shut", by its logit.
         level: the quantile to pass, 0.9; for low and shut 1 - level.
     """
+
+    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED | {"natural", "level"}
 
     def __init__(
         self,
@@ -226,7 +232,7 @@ class Quadrant(SiteObjective):
         ]
         return -torch.logsumexp(-4 * torch.stack(ahead), 0) / 4
 
-    def of(self, unit: int) -> Objective:
+    def of(self, unit: Units) -> Objective:
         return Quadrant(self.site_name, unit, self.natural, content=self.content, gate=self.gate, level=self.level)
 
 

@@ -7,7 +7,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,16 @@ class Objective(nn.Module, ABC):
         across_batch: whether a score depends on the other images, so that a batch must not be split.
 
     ``forward(activations) -> [M]``, one score a row, row i from row i alone. Objectives are immutable: ``a + b``,
-    ``a - b``, ``2 * a``, ``a * b``, ``-a`` and ``a / 2`` make new ones. Target vectors and indices are buffers.
+    ``a - b``, ``2 * a``, ``a * b``, ``-a`` and ``a / 2`` make new ones. Target vectors and indices are buffers; a class
+    whose other attributes only say again what buffers hold names them in ``IN_BUFFERS``, so that a captured step can
+    be handed another objective of its kind.
 
     >>> from featureviz.objectives import Channel
     >>> 2 * Channel("features.12", 17) - Channel("features.3", 4) / 2
     2*features.12:17 - 0.5*features.3:4
     """
+
+    IN_BUFFERS: ClassVar[frozenset[str]] = frozenset({"spec"})
 
     def __init__(self, layers: Iterable[str], spec: str = "", n: int = 1, *, across_batch: bool = False) -> None:
         super().__init__()
@@ -49,9 +53,16 @@ class Objective(nn.Module, ABC):
         """The objectives an expression is made of, left to right."""
         yield self
 
-    def goal(self, image: int) -> Objective:
-        """What image number ``image`` is asked for: itself, unless it describes several images."""
+    def part(self, images: Sequence[int]) -> Objective:
+        """What the images of those numbers are asked for, as a batch of their own: itself, unless it describes several.
+
+        Whoever describes several images overrides this. One image gets what it would be asked for alone.
+        """
         return self
+
+    def goal(self, image: int) -> Objective:
+        """What image number ``image`` is asked for."""
+        return self.part((image,))
 
     def __add__(self, other: Objective | float) -> Objective:
         return _linear([(1.0, self), (1.0, other)])
@@ -107,8 +118,8 @@ class Linear(Objective):
     def leaves(self) -> Iterator[Objective]:
         return _leaves(self.parts)
 
-    def goal(self, image: int) -> Objective:
-        goals = [(w, _objective(p).goal(image)) for w, p in zip(self.weights, self.parts, strict=True)]
+    def part(self, images: Sequence[int]) -> Objective:
+        goals = [(w, _objective(p).part(images)) for w, p in zip(self.weights, self.parts, strict=True)]
         return self if self.n == 1 else Linear(goals, self.constant)
 
 
@@ -128,8 +139,8 @@ class Product(Objective):
     def leaves(self) -> Iterator[Objective]:
         return _leaves(self.parts)
 
-    def goal(self, image: int) -> Objective:
-        first, second = (_objective(part).goal(image) for part in self.parts)
+    def part(self, images: Sequence[int]) -> Objective:
+        first, second = (_objective(part).part(images) for part in self.parts)
         return self if self.n == 1 else Product(first, second)
 
 
@@ -160,8 +171,9 @@ class PerImage(Objective):
     def leaves(self) -> Iterator[Objective]:
         return _leaves(self.parts)
 
-    def goal(self, image: int) -> Objective:
-        return _objective(self.parts[image])
+    def part(self, images: Sequence[int]) -> Objective:
+        goals = [_objective(self.parts[i]) for i in images]
+        return goals[0] if len(goals) == 1 else PerImage(goals)
 
 
 @final
@@ -171,7 +183,7 @@ class Function(Objective):
     def __init__(self, factory: ObjectiveFactory, layer: str, args: tuple[Any, ...]) -> None:
         written = "".join(f", {_written(a)}" for a in args)
         super().__init__([layer], f"{factory.__name__}({named(layer)}{written})")
-        self.factory, self.args = factory, args
+        self.factory, self.args = factory, tuple(None if isinstance(a, Tensor) else a for a in args)
         for i, argument in enumerate(args):
             if isinstance(argument, Tensor):
                 self.register_buffer(f"tensor{i}", argument.detach().clone())  # moves with the objective

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from featureviz.gates import GateSite
 
 Units = int | Sequence[int]
+INDEXED = frozenset({"spec", "units"})  # what an objective's ``index`` holds on the device
 
 
 @final
@@ -35,6 +36,8 @@ class Channel(Objective):
     (features.12:17, features.12:[3, 14, 15])
     """
 
+    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
+
     def __init__(self, layer: str, unit: Units) -> None:
         units, written = as_units(unit, f"Channel({layer!r})")
         super().__init__([layer], f"{named(layer)}:{written}", len(units))
@@ -43,8 +46,8 @@ class Channel(Objective):
     def forward(self, activations: Activations) -> Tensor:
         return activations.means(self.layers[0], self.units, self.index)
 
-    def goal(self, image: int) -> Objective:
-        return self if self.n == 1 else Channel(self.layers[0], self.units[image])
+    def part(self, images: Sequence[int]) -> Objective:
+        return self if self.n == 1 else Channel(self.layers[0], chosen(self.units, images))
 
 
 @final
@@ -60,6 +63,8 @@ class Neuron(Objective):
     >>> Neuron("features.12", 17), Neuron("features.12", 17, 3, 4)
     (features.12:17@centre, features.12:17@3,4)
     """
+
+    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
 
     def __init__(self, layer: str, unit: Units, y: int | None = None, x: int | None = None) -> None:
         units, written = as_units(unit, f"Neuron({layer!r})")
@@ -86,8 +91,8 @@ class Neuron(Objective):
             )
         return plane[:, y, x]
 
-    def goal(self, image: int) -> Objective:
-        return self if self.n == 1 else Neuron(self.layers[0], self.units[image], self.y, self.x)
+    def part(self, images: Sequence[int]) -> Objective:
+        return self if self.n == 1 else Neuron(self.layers[0], chosen(self.units, images), self.y, self.x)
 
 
 @final
@@ -141,8 +146,8 @@ class Direction(Objective):
         cosine = dot / ((a.norm(dim=1) + self.EPSILON) * (v.norm(dim=1) + self.EPSILON)[:, None])
         return (dot * cosine.clamp(min=self.FLOOR) ** self.power).mean(1)
 
-    def goal(self, image: int) -> Objective:
-        return self if self.n == 1 else Direction(self.layers[0], self.target[image], self.power)
+    def part(self, images: Sequence[int]) -> Objective:
+        return self if self.n == 1 else Direction(self.layers[0], self.target[list(images)], self.power)
 
 
 @final
@@ -155,6 +160,8 @@ class Logit(Objective):
     >>> Logit(207), Logit("golden retriever")
     (logit:207, logit:"golden retriever")
     """
+
+    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED | {"wanted"}
 
     def __init__(self, unit: int | str | Sequence[int | str]) -> None:
         several = not isinstance(unit, str) and hasattr(unit, "__len__")
@@ -191,8 +198,9 @@ class Logit(Objective):
             raise unknown("label", missing[0], labels)
         return Logit([list(labels).index(u) if isinstance(u, str) else u for u in self.wanted])
 
-    def goal(self, image: int) -> Objective:
-        return self if self.n == 1 else Logit(self.wanted[image])
+    def part(self, images: Sequence[int]) -> Objective:
+        wanted = [self.wanted[i] for i in (images if self.n > 1 else ())]
+        return self if self.n == 1 else Logit(wanted[0] if len(wanted) == 1 else wanted)
 
 
 @final
@@ -226,6 +234,8 @@ class Gate(Objective):
     -gate:features.12.block.2:17
     """
 
+    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
+
     def __init__(self, site: GateSite | str, unit: Units) -> None:
         name = site if isinstance(site, str) else site.name
         units, written = as_units(unit, f"Gate({name!r})")
@@ -245,8 +255,8 @@ class Gate(Objective):
         """``[M]``: the gate's value in each row."""
         return activations.means(self.value_layer, self.units, self.index)
 
-    def goal(self, image: int) -> Objective:
-        return self if self.n == 1 else Gate(self.site_name, self.units[image])
+    def part(self, images: Sequence[int]) -> Objective:
+        return self if self.n == 1 else Gate(self.site_name, chosen(self.units, images))
 
 
 def as_units(unit: Units, who: str) -> tuple[tuple[int, ...], str]:
@@ -258,6 +268,12 @@ def as_units(unit: Units, who: str) -> tuple[tuple[int, ...], str]:
     if not units or min(units) < 0 or max(units) >= 1 << 31:
         raise InvalidInput(f"{who} got unit {unit!r}; expected an index from 0, or a list of them")
     return units, written
+
+
+def chosen(units: Sequence[int], images: Sequence[int]) -> Units:
+    """The units of those images; of one image, its unit."""
+    each = [units[i] for i in images]
+    return each[0] if len(each) == 1 else each
 
 
 def _indices(unit: Units) -> tuple[tuple[int, ...], str]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
-from itertools import pairwise
-from typing import Any, Literal, final
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from featureviz.ascent import Ascent, MakeOptimizer, adam
-from featureviz.coarse import decoded, grow, shrunk
+from featureviz.attempt import Attempt, better, climb, phases_of, together
+from featureviz.coarse import shrunk
+from featureviz.devices import Devices, replicas, side_by_side, spread
 from featureviz.errors import InvalidInput, NonFinite
 from featureviz.evaluate import Goal, as_objective, evaluate
 from featureviz.image import FourierImage, Parameterization
@@ -43,13 +43,14 @@ def render(
     lr: float | Callable[[float], float] = 0.05,
     seed: int = 0,
     numbers: Sequence[int] | None = None,
-    device: torch.device | str | None = None,
+    device: Devices = None,
     snapshots: Iterable[int] = (),
     attempts: int = 1,
     redirect: int = 16,
     coarse: Sequence[tuple[int, float]] = (),
     precision: Precision = "float32",
     compile: bool | Literal["auto"] = "auto",
+    capture: bool | Literal["auto"] = False,
     progress: bool = True,
 ) -> Rendering:
     """Images that excite ``objective``, by gradient ascent from noise.
@@ -67,7 +68,8 @@ def render(
         lr: Adam's learning rate, or a schedule of any optimizer's: from the share of the steps done, 0 to 1, to it.
         seed: image i depends on it and on its number alone.
         numbers: the number of each image, 0, 1, 2... if left out: image 7 alone is ``numbers=[7]``.
-        device: where to work; the model's own by default. The model itself is not moved.
+        device: where to work; the model's own by default. The model itself is not moved. Several, or ``"cuda:all"``,
+            share the images: the same images, sooner.
         snapshots: steps after which to keep the images as they are.
         attempts: renders from that many seeds and keeps, for each image, the best under held-out views.
         redirect: how many of the first steps send gradients through activations that are dead for a whole image, as
@@ -77,6 +79,8 @@ def render(
         precision: of the network, ``"float32"`` or ``"bfloat16"``.
         compile: whether to compile the network, which takes tens of seconds, once for each shape. ``"auto"`` does
             so where that many steps and images are asked for that it pays.
+        capture: whether to replay the step from a CUDA graph (:mod:`featureviz.capture`); ``"auto"`` does so where
+            there are steps enough. What cannot be captured is named in a warning, and runs eagerly.
         progress: a bar with the score and images a second.
 
     Ctrl-C returns what there is. A score or gradient that is not finite raises
@@ -88,26 +92,36 @@ def render(
     >>> picture.images.shape, picture.scores.shape
     (torch.Size([1, 3, 64, 64]), torch.Size([2, 1]))
     """
-    goal, here = as_objective(objective), tapped(model).on(device)
+    goal, models = as_objective(objective), replicas(tapped(model), device)
+    here = models[0]
     stages = list(robust() if transforms is None else transforms)
     make = _optimizer(optimizer, lr)
     wanted = _checked(steps, views, attempts, redirect, snapshots)
-    phases = _phases(coarse, steps)
+    phases = phases_of(coarse, steps)
     rate = None if not callable(lr) else lambda step: lr(step / max(1, steps))
     compiled = steps * views * goal.n >= WORTH_COMPILING if compile == "auto" else compile
-    best: _Attempt | None = None
+    best: Attempt | None = None
     for attempt in range(attempts):
         own = seed + attempt * 1_000_003  # far apart, so that neighbouring seeds do not share attempts
         begin = shrunk(size, phases[0][1]) if image is None and coarse else size
         start = _image(image, goal.n, begin, own, numbers, here.channels)
-        ascent = Ascent(
-            here, goal, start, transforms=stages, views=views, optimizer=make, seed=own, numbers=numbers,
-            capacity=max(1, steps), redirect=redirect, rate=rate, precision=precision, compile=compiled,
-        )  # fmt: skip
+        shares = spread(models, goal, start, numbers)
+        ascents = [
+            Ascent(
+                share.model, share.objective, share.image, transforms=copy.deepcopy(stages) if i else stages,
+                views=views, optimizer=make, seed=own, numbers=share.numbers, capacity=max(1, steps), redirect=redirect,
+                rate=rate, precision=precision, compile=compiled,
+            )
+            for i, share in enumerate(shares)
+        ]  # fmt: skip
         label = goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
         label += f" ({attempt + 1} of {attempts})" if attempts > 1 else ""
-        tried = _climb(ascent, phases, size if image is None else None, wanted, label if progress else None)
-        best = tried if best is None else _better(best, tried, here, goal, seed)
+        full, labels = size if image is None else None, [label if progress else None, *[None] * (len(shares) - 1)]
+        climbs = [
+            partial(climb, a, phases, full, wanted, told, capture) for a, told in zip(ascents, labels, strict=True)
+        ]
+        tried = together(side_by_side(climbs, [share.model for share in shares]))
+        best = tried if best is None else better(best, tried, here, goal, seed)
         if best.stopped is not None:
             break
     assert best is not None  # attempts >= 1
@@ -136,7 +150,7 @@ def render(
 def _recipe(
     model: TappedModel,
     goal: Objective,
-    made: _Attempt,
+    made: Attempt,
     stages: Sequence[nn.Module],
     numbers: Sequence[int] | None,
     asked: dict[str, Any],
@@ -152,18 +166,6 @@ def _recipe(
     }  # fmt: skip
 
 
-@final
-@dataclass(frozen=True)
-class _Attempt:
-    """What one ascent made, and what stopped it before its end, if anything did."""
-
-    kind: str
-    images: Tensor
-    scores: Tensor
-    snapshots: dict[int, Tensor]
-    stopped: KeyboardInterrupt | NonFinite | None
-
-
 def _checked(steps: int, views: int, attempts: int, redirect: int, snapshots: Iterable[int]) -> set[int]:
     floors = (("steps", steps, 0), ("attempts", attempts, 1), ("views", views, 1), ("redirect", redirect, 0))
     for name, value, least in floors:
@@ -173,74 +175,6 @@ def _checked(steps: int, views: int, attempts: int, redirect: int, snapshots: It
     if wanted and not 0 <= min(wanted) <= max(wanted) <= steps:
         raise InvalidInput(f"snapshots={sorted(wanted)} was given for {steps} steps; expected steps from 0 to {steps}")
     return wanted
-
-
-def _phases(coarse: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
-    """When each phase ends, and the share of the full side it works on; the last one is the whole."""
-    ends, shares = [0], [0.0]
-    for count, share in coarse:
-        ends.append(ends[-1] + count)
-        shares.append(share)
-    if any(a >= b for a, b in pairwise([*shares, 1.0])) or any(a >= b for a, b in pairwise(ends)) or ends[-1] > steps:
-        raise InvalidInput(
-            f"coarse={list(coarse)} was given for {steps} steps; expected pairs of steps and rising shares below 1,"
-            " such as [(16, 0.25), (16, 0.5)]"
-        )
-    return [*zip(ends[1:], shares[1:], strict=True), (steps, 1.0)]
-
-
-def _climb(
-    ascent: Ascent, phases: Sequence[tuple[int, float]], full: Size | None, wanted: set[int], label: str | None
-) -> _Attempt:
-    """Run through ``phases``, images growing to ``full`` if that is given, with a bar if there is a label for it."""
-    stopped: KeyboardInterrupt | NonFinite | None = None
-    on_host = ascent.model.device.type == "cpu"  # elsewhere each look at a number waits for the device
-    n, steps = len(ascent.image), phases[-1][0]
-    kept: dict[int, Tensor] = {0: decoded(ascent, full)} if 0 in wanted else {}
-    with tqdm(total=steps, desc=label, disable=label is None, unit="step", mininterval=0.3) as bar:
-
-        def show(ascent: Ascent) -> None:
-            bar.update(ascent.steps_done - bar.n)
-            if label is not None:
-                seconds = bar.format_dict["elapsed"]
-                score = ascent.scores[ascent.steps_done - 1].mean().item()
-                rate = f"{n * ascent.steps_done / max(seconds, 1e-9) / max(1, steps):.2f}"
-                bar.set_postfix({"score": f"{score:.3g}", "images/s": rate}, refresh=False)
-
-        try:
-            for end, share in phases:
-                grow(ascent, full and shrunk(full, share), share)
-                for stop in [*sorted(s for s in wanted if ascent.steps_done < s < end), end]:
-                    ascent.run(stop - ascent.steps_done, every=1 if on_host else 16, on=show)
-                    if stop in wanted:
-                        kept[stop] = decoded(ascent, full)
-        except (KeyboardInterrupt, NonFinite) as error:
-            stopped = error
-    return _Attempt(
-        type(ascent.image).__name__, decoded(ascent, full), ascent.scores[: ascent.steps_done].cpu(), kept, stopped
-    )
-
-
-def _better(first: _Attempt, second: _Attempt, model: TappedModel, goal: Objective, seed: int) -> _Attempt:
-    """For each image the attempt that scores higher; all of one where images depend on each other.
-
-    Chosen on views of their own, so that the held-out views still see the winners for the first time.
-    """
-    if second.stopped is not None:
-        return replace(first, stopped=second.stopped)  # an attempt cut short does not compete
-    scores = [evaluate(model, goal, a.images, seed=seed + 1).scores.mean(0) for a in (first, second)]
-    gain = scores[1] - scores[0]  # [N]
-    wins = (gain.sum().expand_as(gain) if goal.across_batch else gain) > 0  # a NaN never wins
-
-    def pick(a: Tensor, b: Tensor, axis: int) -> Tensor:
-        return torch.where(wins.view([-1 if d == axis else 1 for d in range(a.ndim)]), b, a)
-
-    return replace(
-        first,
-        images=pick(first.images, second.images, 0),
-        scores=pick(first.scores, second.scores, 1),
-        snapshots={step: pick(kept, second.snapshots[step], 0) for step, kept in first.snapshots.items()},
-    )
 
 
 def _image(

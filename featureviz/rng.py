@@ -106,6 +106,13 @@ class Rng:
         self._restart()
         return self
 
+    def rekey(self, seed: int, images: int | Tensor, step: int | Tensor = 0) -> None:
+        """Draw for as many other images; in the memory that its parts and a captured graph know."""
+        other = Rng(seed, images, self.views, self.device, step)
+        self._rows.copy_(other._rows)
+        self.step.copy_(other.step)
+        self._restart()
+
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
         """Uniform in [low, high), ``[M, *shape]`` float32."""
         if shape:

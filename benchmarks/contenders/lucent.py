@@ -1,0 +1,67 @@
+"""Lucent, Lucid's port to PyTorch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, ClassVar, final
+
+import kornia
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.contenders.base import Contender, Task
+
+# Imported here so that building does not pay for it; where it is missing, building says so.
+with suppress(ModuleNotFoundError):
+    import_module("lucent.optvis.render")
+
+
+def lucent() -> list[Any]:
+    """Lucent's modules objectives, param, render and transform, with the two names that it expects of kornia."""
+    setattr(kornia, "get_rotation_matrix2d", kornia.geometry.transform.get_rotation_matrix2d)  # noqa: B010
+    setattr(kornia, "warp_affine", kornia.geometry.transform.warp_affine)  # noqa: B010
+    return [import_module(f"lucent.optvis.{name}") for name in ("objectives", "param", "render", "transform")]
+
+
+@final
+class Lucent(Contender):
+    """``render_vis`` left alone but for the layer and the units, all images in one batch.
+
+    A step shows the network one view of every image, the same draw for the whole batch: pad by 12, jitter, scale,
+    rotate, jitter, each resampled by itself, then upsampled to ``task.input``, as Lucent does to all below 224 px. The
+    network runs whole, with a hook on every module. Its weights get gradients too, which Lucent never clears. Fourier
+    image, decorrelated colours, Adam. Left out: the progress bar and the pictures on the way. An error of the network
+    is raised here; Lucent would go on. Where there is a GPU, Lucent puts its images there whatever its user says.
+    """
+
+    notes: ClassVar[str] = "one batch, one view, whole network, weight gradients on"
+    versions: ClassVar[tuple[str, ...]] = ("torch-lucent", "kornia")
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        objectives, param, render, transform = lucent()
+        self.net = task.network().to("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(task.seed)
+        np.random.seed(task.seed)  # noqa: NPY002 - the generator that Lucent's transforms draw from
+        params, self.image = param.image(task.size, batch=len(task.units))
+        self.optimizer = torch.optim.Adam(params, lr=task.lr)
+        resize = torch.nn.Upsample(size=task.input, mode="bilinear", align_corners=True)
+        self.view = transform.compose([*transform.standard_transforms, transform.normalize(), resize])
+        self.taps = render.hook_model(self.net, self.image)
+        layer = task.layer.replace(".", "_")
+        self.loss = objectives.Objective.sum([objectives.channel(layer, u, batch=i) for i, u in enumerate(task.units)])
+
+    def step(self) -> None:
+        self.optimizer.step(self._closure)
+
+    def _closure(self) -> Tensor:
+        self.optimizer.zero_grad()
+        self.net(self.view(self.image()))
+        loss = self.loss(self.taps)
+        loss.backward()
+        return loss
+
+    def images(self) -> Tensor:
+        return self.image().detach().cpu()

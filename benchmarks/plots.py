@@ -1,0 +1,113 @@
+"""Pictures of the results, ``docs/bench_*.png``; matplotlib is needed for these alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.suites.time_to_activation import COLD
+
+OURS, THEIRS = "#b4540a", "#8a8780"
+COLOURS = {"featureviz": OURS, "featureviz fast": "#e0a060", "lucent": "#0b6a8f"}
+
+
+def drawn(results: Path, out: Path) -> list[Path]:
+    """A picture for each result that has one; returns the files."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("plots need matplotlib: pip install 'featureviz[bench]'") from error
+    made = []
+    for name, draw in PLOTS.items():
+        path = results / f"{name}.json"
+        if path.is_file():
+            figure = Figure(layout="constrained")
+            draw(figure, json.loads(path.read_text()))
+            made.append(out / f"bench_{name}.png")
+            figure.savefig(made[-1], dpi=150)
+    return made
+
+
+def peers(figure: Any, result: dict[str, Any]) -> None:
+    """Bars: milliseconds per image-step of each tool, a panel for each workload, logarithmic."""
+    groups = result["groups"]
+    figure.set_size_inches(9, 1.0 + 1.7 * ((len(groups) + 1) // 2))
+    panels = figure.subplots((len(groups) + 1) // 2, min(2, len(groups)), squeeze=False).flat
+    for (title, group), panel in zip(groups.items(), panels, strict=False):  # in this order: no panel is lost
+        rows = {name: row for name, row in group["rows"].items() if "median" in row}
+        medians = [row["median"] for row in rows.values()]
+        below = [row["median"] - row["quartiles"][0] for row in rows.values()]
+        above = [row["quartiles"][1] - row["median"] for row in rows.values()]
+        colours = [OURS if name.startswith("featureviz") else THEIRS for name in rows]
+        panel.barh(list(rows), medians, xerr=[below, above], color=colours)
+        panel.invert_yaxis()
+        panel.set_xscale("log")
+        panel.set_xlim(left=1)
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel(group["unit"], fontsize=8)
+        panel.tick_params(labelsize=8)
+    for panel in list(panels):
+        panel.set_visible(False)
+
+
+def time_to_activation(figure: Any, result: dict[str, Any]) -> None:
+    """Curves: the held-out score as a share of Lucent's last, against seconds per image; medians over the units."""
+    groups = {title: group for title, group in result["groups"].items() if title.endswith(f", {COLD}")}
+    figure.set_size_inches(4.5 * len(groups), 3.6)
+    panels = figure.subplots(1, len(groups), squeeze=False)[0]
+    for panel, (title, group) in zip(panels, groups.items(), strict=True):
+        facts, n = group["facts"], len(group["task"]["units"])
+        goals = facts["lucent"]["score at the end"] if "lucent" in facts else None
+        for name, colour in COLOURS.items():
+            if name in facts and goals is not None:
+                seen = facts[name]
+                panel.plot(_elapsed(seen, n), _shares(seen["scores"], goals), color=colour, label=name)
+        panel.axhline(1, color=THEIRS, linewidth=0.8, linestyle=":")
+        panel.set_xscale("log")
+        panel.set_title(title.split(",")[0], fontsize=10)
+        panel.set_xlabel("seconds per image, building included", fontsize=8)
+        panel.tick_params(labelsize=8)
+    panels[0].set_ylabel("held-out score over Lucent's after 256 steps", fontsize=8)
+    panels[-1].legend(fontsize=8)
+
+
+def scaling(figure: Any, result: dict[str, Any]) -> None:
+    """Lines: milliseconds per image-step by number of images and by size; over 2,000 steps."""
+    figure.set_size_inches(11, 3.2)
+    groups = result["groups"]
+    for panel, (title, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+        if "facts" in group:
+            rounds = group["rows"]["featureviz"]["rounds"]
+            panel.plot([group["facts"]["steps of each"] * (i + 1) for i in range(len(rounds))], rounds, color=OURS)
+        else:
+            rows = group["rows"]
+            panel.plot([int(label) for label in rows], [row["median"] for row in rows.values()], "o-", color=OURS)
+            panel.set_xscale("log", base=2)
+            panel.set_xticks([int(label) for label in rows], list(rows))
+        panel.set_ylim(bottom=0)
+        panel.set_xlabel(title, fontsize=8)
+        panel.set_ylabel(group["unit"], fontsize=8)
+        panel.tick_params(labelsize=8)
+
+
+def _elapsed(seen: dict[str, Any], n: int) -> list[float]:
+    """Seconds per image after each turn."""
+    total, elapsed = seen["seconds of building"], []
+    for seconds in seen["seconds of each turn"]:
+        total += seconds
+        elapsed.append(total / n)
+    return elapsed
+
+
+def _shares(scores: list[list[float]], goals: list[float]) -> list[float]:
+    return [median(score / goal for score, goal in zip(turn, goals, strict=True)) for turn in scores]
+
+
+PLOTS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
+    "peers": peers,
+    "time_to_activation": time_to_activation,
+    "scaling": scaling,
+}

@@ -1,0 +1,40 @@
+"""All tools on the standard workload, milliseconds per image-step.
+
+8 channels of a layer at once, and 64 for those that batch; a tool that does one image at a time does the 8 one after
+the other. Each takes its own standard transforms from 128 px images to the same 224 px network input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.contenders import BATCHED, CONTENDERS, notes
+from benchmarks.options import Options, told
+from benchmarks.remote import race
+from benchmarks.rounds import group
+from benchmarks.tables import matrix
+from benchmarks.workload import LAYERS, units
+
+
+def run(options: Options) -> dict[str, Any]:
+    rounds, groups = options.rounds(7), {}
+    for count, names in ((8, tuple(CONTENDERS)), (64, BATCHED)):
+        for layer in LAYERS[-2:-1] if options.quick else LAYERS:
+            if options.quick and count > 8:
+                continue
+            task = options.task(layer=layer, units=units(layer, count))
+            entries = {name: (name, task) for name in names}
+            taken = race(entries, options, rounds=rounds, images=8 if options.quick else 16)
+            groups[f"{layer}, {count} units"] = group(
+                taken, "ms per image-step", baseline="featureviz", task=told(task),
+                facts={name: notes(name) for name in names},
+            )  # fmt: skip
+    return {"settings": {"rounds": rounds}, "groups": groups}
+
+
+def table(result: dict[str, Any]) -> str:
+    """Milliseconds per image-step, and how many times featureviz' that is; how each goes about it."""
+    groups = result["groups"]
+    figures = matrix(result, list(groups), corner="ms per image-step; times featureviz")
+    ways = [f"- {name}: {way}" for name, way in next(iter(groups.values()))["facts"].items() if way]
+    return "\n".join([figures, "", *ways])

@@ -1,0 +1,132 @@
+"""One ascent from its first step to its last, with what stopped it; and the better of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from featureviz.ascent import Ascent
+from featureviz.capture import stepper
+from featureviz.coarse import decoded, grow, shrunk
+from featureviz.devices import Lane
+from featureviz.errors import InvalidInput, NonFinite
+from featureviz.evaluate import evaluate
+from featureviz.image.base import Size
+from featureviz.model import TappedModel
+from featureviz.objective import Objective
+
+
+@final
+@dataclass(frozen=True)
+class Attempt:
+    """What one ascent made, and what stopped it before its end, if anything did."""
+
+    kind: str
+    images: Tensor
+    scores: Tensor
+    snapshots: dict[int, Tensor]
+    stopped: KeyboardInterrupt | NonFinite | None
+
+
+def phases_of(coarse: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
+    """When each phase ends, and the share of the full side it works on; the last one is the whole."""
+    ends, shares = [0], [0.0]
+    for count, share in coarse:
+        ends.append(ends[-1] + count)
+        shares.append(share)
+    if any(a >= b for a, b in pairwise([*shares, 1.0])) or any(a >= b for a, b in pairwise(ends)) or ends[-1] > steps:
+        raise InvalidInput(
+            f"coarse={list(coarse)} was given for {steps} steps; expected pairs of steps and rising shares below 1,"
+            " such as [(16, 0.25), (16, 0.5)]"
+        )
+    return [*zip(ends[1:], shares[1:], strict=True), (steps, 1.0)]
+
+
+def climb(
+    ascent: Ascent,
+    phases: Sequence[tuple[int, float]],
+    full: Size | None,
+    wanted: set[int],
+    label: str | None,
+    capture: bool | Literal["auto"],
+    lane: Lane,
+) -> Attempt:
+    """Run through ``phases``, images growing to ``full`` if that is given, with a bar if there is a label for it.
+
+    In pace with the ``lane`` of other devices.
+    """
+    stopped: KeyboardInterrupt | NonFinite | None = None
+    on_host = ascent.model.device.type == "cpu"  # elsewhere each look at a number waits for the device
+    n, steps = len(ascent.image), phases[-1][0]
+    kept: dict[int, Tensor] = {0: decoded(ascent, full)} if 0 in wanted else {}
+    with tqdm(total=steps, desc=label, disable=label is None, unit="step", mininterval=0.3) as bar:
+
+        def show(ascent: Ascent) -> None:
+            lane.tick()
+            bar.update(ascent.steps_done - bar.n)
+            if label is not None:
+                seconds = bar.format_dict["elapsed"]
+                score = ascent.scores[ascent.steps_done - 1].mean().item()
+                rate = f"{n * ascent.steps_done / max(seconds, 1e-9) / max(1, steps):.2f}"
+                bar.set_postfix({"score": f"{score:.3g}", "images/s": rate}, refresh=False)
+
+        try:
+            for end, share in phases:
+                grow(ascent, full and shrunk(full, share), share)
+                runner = stepper(ascent, capture, end - ascent.steps_done)
+                for stop in [*sorted(s for s in wanted if ascent.steps_done < s < end), end]:
+                    runner.run(stop - ascent.steps_done, every=1 if on_host else 16, on=show)
+                    if stop in wanted:
+                        kept[stop] = decoded(ascent, full)
+        except (KeyboardInterrupt, NonFinite) as error:
+            stopped = error
+            lane.stop()
+    return Attempt(
+        type(ascent.image).__name__, decoded(ascent, full), ascent.scores[: ascent.steps_done].cpu(), kept, stopped
+    )
+
+
+def together(parts: list[Attempt]) -> Attempt:
+    """The attempt of several devices as one; where one failed, no longer than that one."""
+    first, *_ = parts
+    steps = min(len(part.scores) for part in parts)
+    stops = [part.stopped for part in parts if part.stopped is not None]
+    return replace(
+        first,
+        images=torch.cat([part.images for part in parts]),
+        scores=torch.cat([part.scores[:steps] for part in parts], 1),
+        snapshots={
+            at: torch.cat([part.snapshots[at] for part in parts])
+            for at in first.snapshots
+            if all(at in part.snapshots for part in parts)
+        },
+        stopped=next((stop for stop in stops if isinstance(stop, NonFinite)), stops[0] if stops else None),
+    )
+
+
+def better(first: Attempt, second: Attempt, model: TappedModel, goal: Objective, seed: int) -> Attempt:
+    """For each image the attempt that scores higher; all of one where images depend on each other.
+
+    Chosen on views of their own, so that the held-out views still see the winners for the first time.
+    """
+    if second.stopped is not None:
+        return replace(first, stopped=second.stopped)  # an attempt cut short does not compete
+    scores = [evaluate(model, goal, a.images, seed=seed + 1).scores.mean(0) for a in (first, second)]
+    gain = scores[1] - scores[0]  # [N]
+    wins = (gain.sum().expand_as(gain) if goal.across_batch else gain) > 0  # a NaN never wins
+
+    def pick(a: Tensor, b: Tensor, axis: int) -> Tensor:
+        return torch.where(wins.view([-1 if d == axis else 1 for d in range(a.ndim)]), b, a)
+
+    return replace(
+        first,
+        images=pick(first.images, second.images, 0),
+        scores=pick(first.scores, second.scores, 1),
+        snapshots={step: pick(kept, second.snapshots[step], 0) for step, kept in first.snapshots.items()},
+    )
