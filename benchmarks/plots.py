@@ -64,7 +64,10 @@ def time_to_activation(figure: Any, result: dict[str, Any]) -> None:
         for name, colour in COLOURS.items():
             if name in facts and goals is not None:
                 seen = facts[name]
-                panel.plot(_elapsed(seen, n), _shares(seen["scores"], goals), color=colour, label=name)
+                elapsed, scores = _elapsed(seen, n), seen["scores by step"]
+                at = [elapsed[int(step) // group["facts"]["every"] - 1] for step in scores]
+                mark = "o" if len(scores) == 1 else ""  # Lucent is judged at its end alone
+                panel.plot(at, _shares(list(scores.values()), goals), mark or "-", color=colour, label=name)
         panel.axhline(1, color=THEIRS, linewidth=0.8, linestyle=":")
         panel.set_xscale("log")
         panel.set_title(title.split(",")[0], fontsize=10)

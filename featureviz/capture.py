@@ -19,7 +19,7 @@ from featureviz.retarget import renew, retarget
 
 WARM_UP = 3  # steps before a recording: libraries choose their kernels, compilers compile, memory finds its places
 WORTH = 32  # steps from which on "auto" captures, since making the graphs takes the time of about ten
-TOLERANCE = {"float32": 1e-2, "bfloat16": 5e-2}  # of the largest: resampling adds its gradients in any order
+TOLERANCE = {False: 1e-2, True: 5e-2}  # of the largest: resampling adds its gradients in any order
 # A recording empties the caches of every device as it begins, which must not happen during another one.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -146,7 +146,7 @@ class Captured:
         own = [leaf.grad for leaf in a.leaves if leaf.grad is not None]
         for name, given, expected in (("score", [a.scores[0]], [score]), ("gradient", own, gradients)):
             for x, y in zip(given, expected, strict=True):
-                limit = TOLERANCE[a.trunk.precision] * float(y.abs().nan_to_num().max())
+                limit = TOLERANCE[a.trunk.half] * float(y.abs().nan_to_num().max())
                 if not torch.allclose(x, y, rtol=0, atol=limit, equal_nan=True):
                     raise Uncapturable(
                         f"the step cannot be captured: replayed, it gives another {name}; something is decided on the"

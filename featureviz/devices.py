@@ -49,7 +49,7 @@ def replicas(model: TappedModel, device: Devices) -> list[TappedModel]:
     for one in wanted:
         twin = model.on(one)
         own = all(twin is not other for other in made)
-        made.append(twin if own else copy.deepcopy(model, {id(model._lean): {}, id(model.programs): {}}))
+        made.append(twin if own else copy.deepcopy(model))
     return made
 
 

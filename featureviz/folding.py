@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, final
@@ -22,7 +22,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str]) -> nn.Module:
+def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str], *, channels_last: bool = True) -> nn.Module:
     """A copy of ``net`` whose batch norms, where they follow a convolution, are part of its weights.
 
     ``w' = w * g / sqrt(var + eps)``, ``b' = (b - mean) * g / sqrt(var + eps) + beta`` (Jacob et al. 2018, 3.2). Module
@@ -30,8 +30,9 @@ def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str]) -> nn.
     does not name is folded, so a tap on a convolution still finds the convolution's own output.
 
     Which follows which is seen in ``run()``, by the tensor that one returns and the other gets. That nothing else reads
-    that tensor cannot be seen: the caller compares outputs before trusting the copy. 4-D weights lie channels last
-    where the device is a CPU, whose convolutions like it best. Weights that do not change are shared with ``net``.
+    that tensor cannot be seen: the caller compares outputs before trusting the copy. With ``channels_last`` 4-D weights
+    lie so, and so does what a convolution gives: a CPU likes it best, and a ``view`` across positions fails on it.
+    Weights that do not change are shared with ``net``.
     """
     pairs = [(conv, norm) for conv, norm in _pairs(net, run) if conv not in read]
     twin = private_copy(net)
@@ -42,17 +43,21 @@ def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str]) -> nn.
         conv.weight, conv.bias = _fused(conv, norm)
         parent, _, child = norm_name.rpartition(".")
         setattr(twin.get_submodule(parent), child, _rest(norm))
-    if next((p.device.type for p in twin.parameters()), "") == "cpu":
-        twin = twin.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - missing in its stubs
+    for weight in twin.parameters():
+        if channels_last and weight.ndim == 4:
+            weight.data = weight.data.to(memory_format=torch.channels_last)  # 1x1 kernels too, which are both
     return twin
 
 
-def keep_float32(net: nn.Module, sites: Iterable[GateSite]) -> None:
-    """Let what makes a gate of its squeeze compute in float32, whatever autocast is around it.
+def keep_float32(net: nn.Module, sites: Iterable[GateSite], order: Sequence[str]) -> None:
+    """Let what makes a gate of its squeeze compute in float32: in ``order`` of running, from ``fc1`` to the gate.
 
     A gate's logit is a small sum of large numbers, and a hard sigmoid ends at its third unit.
     """
-    paths = {path for site in sites for path in (site.fc1, site.logits.module, site.gate) if path}
+    paths: set[str] = set()
+    for site in sites:
+        last = order.index(site.gate)
+        paths.update(order[order.index(site.fc1) if site.fc1 else last : last + 1])
     for path in paths:
         module = net.get_submodule(path)
         if not any(module.children()):
@@ -66,9 +71,13 @@ class _InFloat32:
 
     forward: Callable[..., Any]
 
-    def __call__(self, *args: Any) -> Any:
-        with torch.autocast(args[0].device.type, enabled=False):
-            return self.forward(*(a.float() if isinstance(a, Tensor) else a for a in args))
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        def wide(a: Any) -> Any:
+            return a.float() if isinstance(a, Tensor) and a.dtype in (torch.bfloat16, torch.float16) else a
+
+        device = next(a.device.type for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+        with torch.autocast(device, enabled=False):
+            return self.forward(*map(wide, args), **{name: wide(a) for name, a in kwargs.items()})
 
 
 def _pairs(net: nn.Module, run: Callable[[], Any]) -> Iterator[tuple[str, str]]:
@@ -87,18 +96,20 @@ def _pairs(net: nn.Module, run: Callable[[], Any]) -> Iterator[tuple[str, str]]:
         else:
             made[id(tensor)] = name
 
-    taps = {n: Tap(n) for n, m in modules.items() if isinstance(m, CONVOLUTIONS)}
+    # A parametrized convolution computes its weight anew each time, so it has none that could be exchanged.
+    taps = {n: Tap(n) for n, m in modules.items() if isinstance(m, CONVOLUTIONS) and "weight" in m._parameters}
     taps |= {n: Tap(n, INPUT) for n, m in modules.items() if _foldable(m)}
     with torch.no_grad(), hooked(net, taps, lambda name, tensor: take(name, taps[name].side, tensor)):
         run()
+    readers = Counter(follows.values())
     for norm, conv in follows.items():
-        if conv and calls[conv] == calls[norm] == 1:
+        if conv and calls[conv] == calls[norm] == readers[conv] == 1:
             yield conv, norm
 
 
 def _foldable(module: nn.Module) -> bool:
     """A batch norm that uses its running statistics, plain or of the kind that goes on with ``drop`` and ``act``."""
-    known = type(module) in NORMS or (hasattr(module, "drop") and hasattr(module, "act"))
+    known = type(module) in NORMS or {name for name, _ in module.named_children()} == {"drop", "act"}
     return isinstance(module, NORMS) and known and module.running_mean is not None and not module.training
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, final
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from featureviz.activations import Activations, Rows
 from featureviz.copying import private_copy
 from featureviz.errors import FeaturevizError, InvalidInput, ModelError, out_of_memory, unknown
-from featureviz.folding import folded, keep_float32
 from featureviz.image.base import Size, height_width
+from featureviz.lean import Lean
 from featureviz.taps import CONTENT, GATE, GATE_VALUE, GATED, HIDDEN, INPUT, OUTPUT, Layer, Reached, Tap, hooked, survey
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ class TappedModel(nn.Module):
         self.name = name or type(net).__name__
         self.interventions: list[str] = []  # what now holds its gates; see featureviz.interventions
         self._tables: dict[tuple[int, int], tuple[dict[str, Layer], Exception | None]] = {}
-        self._lean: dict[tuple[frozenset[str], bool], tuple[int, TappedModel]] = {}
         self.programs: dict[Any, Any] = {}  # its compiled forms; see featureviz.trunk
         self.eval()
 
@@ -74,13 +73,20 @@ class TappedModel(nn.Module):
         """Stays in eval mode: batch norm's buffers share memory with the caller's."""
         return super().train(False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle takes along: nothing that was prepared for these very weights."""
+        return {name: value for name, value in vars(self).items() if name != "_lean"} | {"programs": {}}
+
+    def _apply(self, fn: Any, recurse: bool = True) -> TappedModel:
+        self.forget()  # moved or cast, it leaves its lean copies behind
+        return super()._apply(fn, recurse)
+
     def on(self, device: torch.device | str | None) -> TappedModel:
         """Itself, or a copy on another device; itself is never moved."""
         try:
             if device is None or torch.empty(0, device=device).device == self.device:
                 return self
-            twin = copy.deepcopy(self, {id(self._lean): {}, id(self.programs): {}})
-            return twin.to(device)
+            return copy.deepcopy(self).to(device)
         except (RuntimeError, AssertionError) as error:  # torch's ways to say that there is no such device
             raise InvalidInput(f"device={str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
 
@@ -197,7 +203,11 @@ class TappedModel(nn.Module):
     @property
     def hooked(self) -> bool:
         """Whether something looks into the network or changes what it does, as an intervention."""
-        return any(m._forward_hooks or m._forward_pre_hooks for m in self.net.modules())
+        return self._lean.hooked
+
+    @cached_property
+    def _lean(self) -> Lean:
+        return Lean(self)
 
     def lean(self, layers: Sequence[str], size: tuple[int, int], *, half: bool = False) -> TappedModel:
         """A copy that computes the same ``layers`` in fewer passes (:mod:`featureviz.folding`), or itself.
@@ -207,31 +217,22 @@ class TappedModel(nn.Module):
         """
         if self.hooked:
             return self
+        if half:
+            _ = self.gates  # their discovery may change the private copy, and so comes first
         read = frozenset(self.tap(name).module for name in layers if name not in (INPUT, OUTPUT))
-        state = sum(t._version for t in (*self.net.parameters(), *self.net.buffers()))
-        version, twin = self._lean.get((read, half), (-1, self))
-        if version != state:
-            twin = self._twin(layers, self.probe(1, size), read)
-            if half and twin is not self:
-                keep_float32(twin.net, self.gates.values())
-            self._lean[read, half] = state, twin
+        twin = self._lean.of(layers, read, size, half)
         vars(twin)["enter"] = self.enter  # which a redirection exchanges for as long as it lasts
         return twin
 
-    def _twin(self, layers: Sequence[str], x: Tensor, read: Collection[str]) -> TappedModel:
-        """A copy around a folded network, or itself if that gives other activations."""
-        net = folded(self.net, lambda: self(x, layers), read)
-        twin = copy.deepcopy(self, {id(self._lean): {}, id(self.programs): {}, id(self.net): net})
-        with torch.no_grad():
-            mine, theirs = self(x, layers), twin(x, layers)
-        near = [(mine[n] - theirs[n]).abs().max() <= 1e-4 * mine[n].abs().max() for n in layers]
-        return twin if all(map(bool, near)) else self
+    def notice(self) -> None:
+        """Look at the weights: lean copies of others than these are made anew."""
+        self._lean.notice()
 
     def forget(self) -> None:
         """Learn anew which modules run: the private copy got another one."""
         self._tables.clear()
-        self._lean.clear()
         self.programs.clear()
+        vars(self).pop("_lean", None)
 
     @property
     def _probe_size(self) -> tuple[int, int]:

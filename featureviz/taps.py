@@ -12,6 +12,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.errors import out_of_memory
+
 INPUT, OUTPUT = "input", "output"
 GATE, GATE_VALUE = "gate:", "gate value:"  # followed by the name of a gated block, as are these:
 CONTENT, GATED, HIDDEN = "content:", "gated:", "hidden:"
@@ -92,6 +94,8 @@ def survey(net: nn.Module, run: Callable[[], Any]) -> tuple[dict[str, Layer], Ex
         try:
             run()
         except Exception as error:  # the caller's network may raise anything; it is raised where it matters
+            if out_of_memory(error):
+                raise  # which may have passed by the next time
             failure = error
     ran = {n: Layer(n, type(modules[n]).__name__, s, calls[n], gives) for n, (s, gives) in outputs.items()}
     return ran, failure

@@ -189,7 +189,7 @@ class Played:
 
 def climb(seconds: float, scores: list[list[float]]) -> time_to_activation.Climb:
     made = time_to_activation.Climb(Played(seconds), Task(units=(0, 1)))  # pyright: ignore[reportArgumentType]
-    made.scores, made.seconds = scores, [4 * seconds for _ in scores]
+    made.scores, made.seconds = dict(enumerate(scores)), [4 * seconds for _ in scores]
     made.late = seconds
     return made
 

@@ -1,14 +1,16 @@
 """Seconds until the held-out score that Lucent has after 256 steps, and the scores of all at equal steps.
 
-8 channels of a layer in one batch on each side. All take 4 steps in turn; after each turn the images are judged by
-``fv.evaluate`` (16 draws that no ascent saw, the same for all), which is not counted. For each unit the time is that of
-the whole batch up to the turn in which the unit's score reached Lucent's last, divided by the number of images: with
-building and first step, and once without them. A unit whose Lucent score is never reached counts as infinite.
+8 channels of a layer in one batch on each side. All take 4 steps in turn; after each turn, or each fourth behind step
+128, featureviz' images are judged by ``fv.evaluate`` (16 draws that no ascent saw, the same for all), which is not
+counted; Lucent's are judged after the last. For each unit the time is that of the whole batch up to the turn in which
+the unit's score was seen to have reached Lucent's, divided by the number of images: with building and first step, and
+once without them. A unit that never does counts as infinite. The last images of all are left in ``out/``.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, final
 
 import torch
@@ -23,7 +25,8 @@ from benchmarks.tables import number
 from benchmarks.workload import LAYERS
 
 LUCENT, OURS = "lucent", ("featureviz", "featureviz fast")
-STEPS, EVERY = 256, 4
+STEPS, EVERY, CLOSELY, SELDOM = 256, 4, 32, 4  # looked at each turn up to the 32nd, then each fourth
+PICTURES = Path(__file__).parents[2] / "out" / "benchmarks" / "pictures"
 COLD, WARM = "with building and first step", "without"
 
 
@@ -36,16 +39,17 @@ class Climb:
         self.built = worker.build(task)["seconds"]
         self.seconds: list[float] = []
         self.late = 0.0  # of the first step, over what the next took
-        self.scores: list[list[float]] = []  # [turn][unit]
+        self.scores: dict[int, list[float]] = {}  # [turn][unit]
 
-    def turn(self, judge: fv.TappedModel) -> None:
+    def turn(self, judge: fv.TappedModel | None) -> None:
         if self.seconds:
             taken = self.worker.steps(EVERY)
         else:
             first, rest = self.worker.steps(1), self.worker.steps(EVERY - 1)
             taken, self.late = first + rest, max(0.0, first - rest / (EVERY - 1))
         self.seconds.append(taken)
-        self.scores.append(judged(judge, self.task, self.worker))
+        if judge is not None:
+            self.scores[len(self.seconds) - 1] = judged(judge, self.task, self.worker)
 
     def until(self, turn: int) -> dict[str, float]:
         """Seconds per image up to and with that turn."""
@@ -55,8 +59,12 @@ class Climb:
 
     def reached(self, goals: list[float]) -> list[int | None]:
         """For each unit, the first turn after which its score is that of its goal."""
-        turns = range(len(self.scores))
-        return [next((t for t in turns if self.scores[t][u] >= goal), None) for u, goal in enumerate(goals)]
+        return [next((t for t, s in self.scores.items() if s[u] >= goal), None) for u, goal in enumerate(goals)]
+
+    @property
+    def last(self) -> list[float]:
+        """Each unit's score at the end."""
+        return self.scores[max(self.scores)]
 
 
 def judged(judge: fv.TappedModel, task: Task, worker: Remote) -> list[float]:
@@ -81,9 +89,14 @@ def climbed(task: Task, options: Options, turns: int) -> tuple[dict[str, Climb],
                 climbs[name] = Climb(stack.enter_context(Remote(name, options)), task)
             else:
                 absent[name] = reason
-        for order in orders(list(climbs), turns):
+        for turn, order in enumerate(orders(list(climbs), turns)):
+            seen = turn < CLOSELY or turn % SELDOM == SELDOM - 1
             for name in order:
-                climbs[name].turn(judge)
+                looks = turn == turns - 1 or (seen and name != LUCENT)
+                climbs[name].turn(judge if looks else None)
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        for name, climb in climbs.items():
+            torch.save((climb.worker.images() * 255).round().to(torch.uint8), PICTURES / f"{task.layer} {name}.pt")
     return climbs, absent
 
 
@@ -101,12 +114,12 @@ def run(options: Options) -> dict[str, Any]:
 def compared(layer: str, climbs: dict[str, Climb], absent: dict[str, str], task: Task) -> dict[str, Any]:
     """A group with the first step and one without; the values of a row are one a unit."""
     base = climbs.get(LUCENT)
-    goals = base.scores[-1] if base else [float("inf")] * len(task.units)
+    goals = base.last if base else [float("inf")] * len(task.units)
     told_by = {
         name: {
             "step reached": [None if t is None else EVERY * (t + 1) for t in climb.reached(goals)],
-            "score at the end": [rounded(v) for v in climb.scores[-1]],
-            "scores": [[rounded(v) for v in scores] for scores in climb.scores],
+            "score at the end": [rounded(v) for v in climb.last],
+            "scores by step": {EVERY * (t + 1): [rounded(v) for v in s] for t, s in climb.scores.items()},
             "seconds of each turn": [rounded(v) for v in climb.seconds],
             "seconds of building": rounded(climb.built),
         }
@@ -116,7 +129,7 @@ def compared(layer: str, climbs: dict[str, Climb], absent: dict[str, str], task:
     for way in (COLD, WARM):
         rows: dict[str, list[float | None] | str] = dict(absent)
         for name, climb in climbs.items():
-            last = len(climb.scores) - 1
+            last = len(climb.seconds) - 1
             ends = [last] * len(goals) if name == LUCENT else climb.reached(goals)
             rows[name] = [None if t is None else climb.until(t)[way] for t in ends]
         made[f"{layer}, {way}"] = group(
