@@ -57,7 +57,7 @@ def users(task: Task) -> Callable[[], None]:
 
 def run(options: Options) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
-    rounds, groups = options.rounds(21), {}
+    rounds, groups = options.rounds(9), {}
     for layer in LAYERS[-2:-1] if options.quick else LAYERS:
         for n in BATCHES:
             task = options.task(layer=layer, units=units(layer, n))
