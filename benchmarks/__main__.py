@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave the cores to whoever works; before torch
-
 from benchmarks import compare, plots, readme, record, schema
 from benchmarks.contenders import DISTRIBUTIONS
 from benchmarks.options import Options, Skipped

@@ -1,4 +1,4 @@
-"""Pictures of the results, ``docs/bench_*.png``; matplotlib is needed for these alone."""
+"""Pictures of the results, ``docs/bench_*``; matplotlib is needed for these alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.suites.time_to_activation import COLD
+import torch
+from torch import Tensor
+
+from benchmarks.suites.time_to_activation import COLD, PICTURES
+from benchmarks.workload import LAYERS
+from featureviz.rendering import contact_sheet
 
 OURS, THEIRS = "#b4540a", "#8a8780"
-COLOURS = {"featureviz": OURS, "featureviz fast": "#e0a060", "lucent": "#0b6a8f"}
+COLOURS = {"lucent": "#0b6a8f", "featureviz": OURS, "featureviz fast": "#e0a060"}
 
 
 def drawn(results: Path, out: Path) -> list[Path]:
@@ -28,7 +33,27 @@ def drawn(results: Path, out: Path) -> list[Path]:
             draw(figure, json.loads(path.read_text()))
             made.append(out / f"bench_{name}.png")
             figure.savefig(made[-1], dpi=150)
+    found = {path.stem: torch.load(path) for path in sorted(PICTURES.glob("*.pt"))}
+    if found:
+        figure = Figure(layout="constrained")
+        side_by_side(figure, found)
+        made.append(out / "bench_pictures.jpg")
+        figure.savefig(made[-1], dpi=130, pil_kwargs={"quality": 85})
     return made
+
+
+def side_by_side(figure: Any, found: dict[str, Tensor]) -> None:
+    """The images of all sides after equally many steps, unit by unit: a block a layer, a row a side."""
+    layers = [layer for layer in LAYERS if any(name.startswith(f"{layer} ") for name in found)]
+    rows = [(layer, side) for layer in layers for side in COLOURS if f"{layer} {side}" in found]
+    columns = max(len(images) for images in found.values())
+    figure.set_size_inches(1.1 * columns, 1.22 * len(rows))
+    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for panel, (layer, side) in zip(panels, rows, strict=True):
+        sheet = contact_sheet(found[f"{layer} {side}"].float() / 255, columns)
+        panel.imshow(sheet.movedim(0, -1))
+        panel.set_title(f"{layer}, {side}", fontsize=8, loc="left", pad=2)
+        panel.axis("off")
 
 
 def peers(figure: Any, result: dict[str, Any]) -> None:

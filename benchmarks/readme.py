@@ -13,7 +13,7 @@ from benchmarks.suites import SUITES, suite
 from benchmarks.tables import caption
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "laboratory.md", ROOT / "benchmarks" / "README.md")
+PAGES = tuple(ROOT / page for page in ("README.md", "docs/laboratory.md", "docs/speed.md", "benchmarks/README.md"))
 
 
 def filled(text: str) -> str:

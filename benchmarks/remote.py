@@ -103,7 +103,7 @@ def _environment(name: str, options: Options) -> dict[str, str]:
     inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     given = {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *peers, *inherited]), "OMP_NUM_THREADS": str(options.threads),
-        "OMP_WAIT_POLICY": "PASSIVE", "MPLBACKEND": "agg",
+        "MPLBACKEND": "agg",
     }  # fmt: skip
     if options.device == "cpu":
         given["CUDA_VISIBLE_DEVICES"] = ""  # tools that take a GPU when they see one see none

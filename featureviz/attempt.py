@@ -1,14 +1,15 @@
-"""One ascent from its first step to its last, with what stopped it; and the better of two."""
+"""One ascent from its first step to its last, with what stopped it and what makes it again; and the better of two."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from itertools import pairwise
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from featureviz.ascent import Ascent
@@ -110,14 +111,21 @@ def together(parts: list[Attempt]) -> Attempt:
     )
 
 
-def better(first: Attempt, second: Attempt, model: TappedModel, goal: Objective, seed: int) -> Attempt:
+def better(
+    first: Attempt,
+    second: Attempt,
+    model: TappedModel,
+    goal: Objective,
+    seed: int,
+    numbers: Sequence[int] | None = None,
+) -> Attempt:
     """For each image the attempt that scores higher; all of one where images depend on each other.
 
     Chosen on views of their own, so that the held-out views still see the winners for the first time.
     """
     if second.stopped is not None:
         return replace(first, stopped=second.stopped)  # an attempt cut short does not compete
-    scores = [evaluate(model, goal, a.images, seed=seed + 1).scores.mean(0) for a in (first, second)]
+    scores = [evaluate(model, goal, a.images, seed=seed + 1, numbers=numbers).scores.mean(0) for a in (first, second)]
     gain = scores[1] - scores[0]  # [N]
     wins = (gain.sum().expand_as(gain) if goal.across_batch else gain) > 0  # a NaN never wins
 
@@ -130,3 +138,22 @@ def better(first: Attempt, second: Attempt, model: TappedModel, goal: Objective,
         scores=pick(first.scores, second.scores, 1),
         snapshots={step: pick(kept, second.snapshots[step], 0) for step, kept in first.snapshots.items()},
     )
+
+
+def recipe(
+    model: TappedModel,
+    goal: Objective,
+    made: Attempt,
+    stages: Sequence[nn.Module],
+    numbers: Sequence[int] | None,
+    asked: dict[str, Any],
+) -> dict[str, Any]:
+    """All that makes the images again."""
+    held = {"interventions": list(model.interventions)} if model.interventions else {}
+    return {
+        "spec": goal.spec, "model": model.name, **held, **asked,
+        "numbers": list(range(len(made.images)) if numbers is None else numbers), "steps done": len(made.scores),
+        "image": made.kind, "size": list(made.images.shape[-2:]), "input": model.size,
+        "transforms": [repr(t) for t in stages],
+        "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
+    }  # fmt: skip

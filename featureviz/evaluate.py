@@ -47,27 +47,30 @@ def evaluate(
     draws: int = 16,
     transforms: Iterable[nn.Module] | None = None,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> HeldOut:
     """Score ``images`` ``[N,C,H,W]`` in [0,1] under ``draws`` draws of ``transforms`` that no ascent has seen.
 
-    ``transforms`` are :func:`robust` unless given, whatever the images were made under, so that figures compare.
+    ``transforms`` are :func:`robust` unless given, whatever the images were made under, so that figures compare. Draws
+    are keyed by ``seed`` and by each image's number, 0, 1, 2... if left out.
     """
     model, objective = tapped(model), prepared(as_objective(objective), model)
     pipeline = Pipeline(robust() if transforms is None else transforms).to(model.device)
     size = model.input_size((images.shape[-2], images.shape[-1]))
+    if numbers is not None and len(numbers) != len(images):
+        raise InvalidInput(f"numbers={list(numbers)} was given for {len(images)} images; expected one each")
+    keys = torch.arange(len(images)) if numbers is None else torch.tensor(numbers)
     scores: list[Tensor] = []
     gates: list[dict[str, Tensor]] = []
     logits: list[dict[str, Tensor]] = []
     with torch.no_grad():
-        for numbers in torch.arange(len(images)).split(
-            len(images) if objective.across_batch else max(1, CHUNK // draws)
-        ):
-            goals = [[g for leaf in objective.goal(i).leaves() for g in driven(leaf)] for i in numbers.tolist()]
+        for rows in torch.arange(len(images)).split(len(images) if objective.across_batch else max(1, CHUNK // draws)):
+            goals = [[g for leaf in objective.goal(i).leaves() for g in driven(leaf)] for i in rows.tolist()]
             read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
             layers = dict.fromkeys([*objective.layers, *read])
-            rng = Rng(seed, numbers, draws, model.device, step=HELD_OUT)
-            views = pipeline(images[numbers].to(model.device).float(), rng, size)
-            activations = model(views, tuple(layers), Rows.of(numbers.tolist(), draws, model.device))
+            rng = Rng(seed, keys[rows], draws, model.device, step=HELD_OUT)
+            views = pipeline(images[rows].to(model.device).float(), rng, size)
+            activations = model(views, tuple(layers), Rows.of(rows.tolist(), draws, model.device))
             scores.append(objective(activations).view(-1, draws).cpu())
             for goal, part in zip(goals, activations.per_image(), strict=True):
                 gates.append({gate.spec: gate.value(part).float().cpu() for gate in goal})

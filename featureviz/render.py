@@ -5,27 +5,25 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.ascent import Ascent, MakeOptimizer, adam
-from featureviz.attempt import Attempt, better, climb, phases_of, together
+from featureviz.attempt import Attempt, better, climb, phases_of, recipe, together
 from featureviz.coarse import shrunk
 from featureviz.devices import Devices, replicas, side_by_side, spread
 from featureviz.errors import InvalidInput, NonFinite
 from featureviz.evaluate import Goal, as_objective, evaluate
-from featureviz.image import FourierImage, Parameterization
+from featureviz.image import Parameterization
 from featureviz.image.base import Size
 from featureviz.model import TappedModel, tapped
-from featureviz.objective import Objective
 from featureviz.rendering import Rendering
+from featureviz.start import MakeImage, checked, first_image
 from featureviz.transform import robust
 from featureviz.trunk import Precision
 
-MakeImage = Callable[..., Parameterization]
 WORTH_COMPILING = 20_000  # views on their way through the network: about where seconds saved exceed those spent
 
 
@@ -96,7 +94,7 @@ def render(
     here = models[0]
     stages = list(robust() if transforms is None else transforms)
     make = _optimizer(optimizer, lr)
-    wanted = _checked(steps, views, attempts, redirect, snapshots)
+    wanted = checked(steps, views, attempts, redirect, snapshots)
     phases = phases_of(coarse, steps)
     rate = None if not callable(lr) else lambda step: lr(step / max(1, steps))
     compiled = steps * views * goal.n >= WORTH_COMPILING if compile == "auto" else compile
@@ -104,7 +102,7 @@ def render(
     for attempt in range(attempts):
         own = seed + attempt * 1_000_003  # far apart, so that neighbouring seeds do not share attempts
         begin = shrunk(size, phases[0][1]) if image is None and coarse else size
-        start = _image(image, goal.n, begin, own, numbers, here.channels)
+        start = first_image(image, goal.n, begin, own, numbers, here.channels)
         shares = spread(models, goal, start, numbers)
         ascents = [
             Ascent(
@@ -121,7 +119,7 @@ def render(
             partial(climb, a, phases, full, wanted, told, capture) for a, told in zip(ascents, labels, strict=True)
         ]
         tried = together(side_by_side(climbs, [share.model for share in shares]))
-        best = tried if best is None else better(best, tried, here, goal, seed)
+        best = tried if best is None else better(best, tried, here, goal, seed, numbers)
         if best.stopped is not None:
             break
     assert best is not None  # attempts >= 1
@@ -135,9 +133,9 @@ def render(
     rendering = Rendering(
         images=best.images,
         scores=best.scores,
-        held_out=evaluate(here, goal, best.images, seed=seed),
+        held_out=evaluate(here, goal, best.images, seed=seed, numbers=numbers),
         specs=tuple(goal.goal(i).spec for i in range(n)),
-        recipe=_recipe(here, goal, best, stages, numbers, asked),
+        recipe=recipe(here, goal, best, stages, numbers, asked),
         snapshots=best.snapshots,
         interrupted=isinstance(best.stopped, KeyboardInterrupt),
     )
@@ -145,58 +143,6 @@ def render(
         best.stopped.rendering = rendering
         raise best.stopped
     return rendering
-
-
-def _recipe(
-    model: TappedModel,
-    goal: Objective,
-    made: Attempt,
-    stages: Sequence[nn.Module],
-    numbers: Sequence[int] | None,
-    asked: dict[str, Any],
-) -> dict[str, Any]:
-    """All that makes the images again."""
-    held = {"interventions": list(model.interventions)} if model.interventions else {}
-    return {
-        "spec": goal.spec, "model": model.name, **held, **asked,
-        "numbers": list(range(len(made.images)) if numbers is None else numbers), "steps done": len(made.scores),
-        "image": made.kind, "size": list(made.images.shape[-2:]), "input": model.size,
-        "transforms": [repr(t) for t in stages],
-        "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
-    }  # fmt: skip
-
-
-def _checked(steps: int, views: int, attempts: int, redirect: int, snapshots: Iterable[int]) -> set[int]:
-    floors = (("steps", steps, 0), ("attempts", attempts, 1), ("views", views, 1), ("redirect", redirect, 0))
-    for name, value, least in floors:
-        if value < least:
-            raise InvalidInput(f"{name}={value} was given; expected at least {least}")
-    wanted = set(snapshots)
-    if wanted and not 0 <= min(wanted) <= max(wanted) <= steps:
-        raise InvalidInput(f"snapshots={sorted(wanted)} was given for {steps} steps; expected steps from 0 to {steps}")
-    return wanted
-
-
-def _image(
-    image: Tensor | Parameterization | MakeImage | None,
-    n: int,
-    size: Size,
-    seed: int,
-    numbers: Sequence[int] | None,
-    channels: int,
-) -> Parameterization:
-    if image is None:
-        count = n if numbers is None or n > 1 else len(numbers)
-        return FourierImage(count, size, seed=seed, numbers=numbers, channels=channels)
-    if isinstance(image, Tensor):
-        return FourierImage(n if n > 1 else None, image=image, channels=channels)
-    if isinstance(image, Parameterization):
-        return copy.deepcopy(image)
-    made = image(n, size, seed=seed)
-    if not isinstance(made, Parameterization) or len(made) != n:
-        count = f" of {len(made)}" if isinstance(made, Parameterization) else ""
-        raise InvalidInput(f"image({n}, {size}, seed={seed}) gave {type(made).__name__}{count}; expected {n} images")
-    return made
 
 
 def _optimizer(optimizer: str | MakeOptimizer, lr: float | Callable[[float], float]) -> MakeOptimizer:

@@ -29,7 +29,7 @@ class Rendering:
 
     Attributes:
         images: ``[N,C,H,W]`` float32 in [0,1], on the CPU.
-        scores: ``[T,N]``, the score of each step, averaged over its views.
+        scores: ``[T,N]``, the score of each step, averaged over its views; NaN after the last step of an image.
         held_out: scores under 16 draws that the ascent never saw, and gate values where a gate was the goal.
         specs: what each image was asked for.
         recipe: spec, seed, steps, sizes, transforms, optimizer, versions: all of it JSON.
@@ -82,7 +82,9 @@ class Rendering:
 
     def recipe_of(self, i: int) -> dict[str, Any]:
         """What makes image i again, alone: its own spec and number in the place of all."""
-        return {**self.recipe, "spec": self.specs[i], "numbers": [self.recipe["numbers"][i]]}
+        done = self.recipe["steps done"]  # one for all, or each its own
+        own = {"steps done": done[i]} if isinstance(done, list) else {}
+        return {**self.recipe, "spec": self.specs[i], "numbers": [self.recipe["numbers"][i]], **own}
 
     def _repr_png_(self) -> bytes:
         return png(contact_sheet(self.images), self.recipe)

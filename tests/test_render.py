@@ -63,6 +63,16 @@ def test_image_zero_is_the_same_in_any_batch(tiny: fv.TappedModel) -> None:
     assert not torch.allclose(many.images[0], many.images[3], atol=1e-3)
 
 
+def test_held_out_draws_follow_the_number_not_the_place(tiny: fv.TappedModel) -> None:
+    images = torch.rand(3, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    all_three = fv.evaluate(tiny, "conv:2", images).scores
+    last = fv.evaluate(tiny, "conv:2", images[2:], numbers=[2]).scores
+    assert torch.allclose(last[:, 0], all_three[:, 2], atol=1e-6)
+    assert not torch.allclose(fv.evaluate(tiny, "conv:2", images[2:]).scores, last, atol=1e-6)
+    with pytest.raises(InvalidInput, match="expected one each"):
+        fv.evaluate(tiny, "conv:2", images, numbers=[1])
+
+
 def test_a_seed_repeats_a_render_and_another_does_not(tiny: fv.TappedModel) -> None:
     a, b, c = (quick(tiny, "conv:1", seed=s) for s in (5, 5, 6))
     assert torch.equal(a.images, b.images)

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 CONTENDERS = {
     "featureviz": "benchmarks.contenders.featureviz:Featureviz",
     "featureviz fast": "benchmarks.contenders.featureviz:FeaturevizFast",
+    "featureviz kept": "benchmarks.contenders.featureviz:FeaturevizKept",
+    "featureviz compiled": "benchmarks.contenders.featureviz:FeaturevizCompiled",
     "lucent": "benchmarks.contenders.lucent:Lucent",
+    "lucent kept": "benchmarks.contenders.lucent:LucentKept",
     "dreamlens": "benchmarks.contenders.dreamlens:DreamLens",
     "dreamlens batched": "benchmarks.contenders.dreamlens:DreamLensBatched",
     "dreamlens optimize": "benchmarks.contenders.dreamlens:DreamLensOptimize",
@@ -20,7 +23,8 @@ CONTENDERS = {
     "horama": "benchmarks.contenders.horama:Horama",
 }
 BATCHED = (  # the others do one image at a time
-    "featureviz", "featureviz fast", "lucent", "dreamlens batched", "dreamlens optimize", "torch-dreams",
+    "featureviz", "featureviz kept", "featureviz compiled", "lucent", "lucent kept", "dreamlens batched",
+    "dreamlens optimize", "torch-dreams",
 )  # fmt: skip
 PACKAGES = {  # what a user of each imports
     "featureviz": "featureviz",

@@ -65,3 +65,39 @@ class FeaturevizFast(Contender):
 
     def images(self) -> Tensor:
         return self.ascent.images()
+
+
+@final
+class FeaturevizKept(Contender):
+    """The library with its defaults, in a process that keeps freed memory, as the command's does."""
+
+    notes: ClassVar[str] = "the same, freed memory kept (`fv.keep_freed_memory`, as the command does)"
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        fv.keep_freed_memory()
+        self.ascent = ascent(task)
+
+    def step(self) -> None:
+        self.ascent.step()
+
+    def images(self) -> Tensor:
+        return self.ascent.images()
+
+
+@final
+class FeaturevizCompiled(Contender):
+    """The same with the network compiled; compiling is part of the first step that is not redirected."""
+
+    notes: ClassVar[str] = "freed memory kept and the network compiled, as in galleries"
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        fv.keep_freed_memory()
+        self.ascent = ascent(task, compile=True)
+
+    def step(self) -> None:
+        self.ascent.step()
+
+    def images(self) -> Tensor:
+        return self.ascent.images()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.contenders.base import Contender, Task
+from featureviz.allocator import keep_freed_memory
 
 # Imported here so that building does not pay for it; where it is missing, building says so.
 with suppress(ModuleNotFoundError):
@@ -65,3 +66,22 @@ class Lucent(Contender):
 
     def images(self) -> Tensor:
         return self.image().detach().cpu()
+
+
+@final
+class LucentKept(Contender):
+    """Lucent in a process that keeps freed memory: what its users would have if they knew."""
+
+    notes: ClassVar[str] = "Lucent as it is, freed memory kept"
+    versions: ClassVar[tuple[str, ...]] = Lucent.versions
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        keep_freed_memory()
+        self.tool = Lucent(task)
+
+    def step(self) -> None:
+        self.tool.step()
+
+    def images(self) -> Tensor:
+        return self.tool.images()
