@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput
-from featureviz.objective import Objective, named
-from featureviz.objectives import INDEXED, Gate, Units, as_units, chosen
+from featureviz.objective import Objective
+from featureviz.objectives import INDEXED, Gate
 from featureviz.taps import CONTENT, GATE, GATE_VALUE, GATED, HIDDEN
+from featureviz.units import Units, as_units, chosen
+from featureviz.writing import named
 
 if TYPE_CHECKING:
     from featureviz.gates import GateSite

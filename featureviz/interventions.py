@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from featureviz.errors import InvalidInput
 from featureviz.gates import GateSite
 from featureviz.model import TappedModel, tapped
-from featureviz.objectives import Units, as_units
 from featureviz.taps import unseen
+from featureviz.units import Units, as_units
 
 if TYPE_CHECKING:
     from featureviz.lab.statistics import GateStatistics

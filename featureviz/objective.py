@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 import inspect
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, final
@@ -14,8 +12,7 @@ from torch import Tensor, nn
 
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput
-
-KINDS = ("gate", "gatevalue", "gated", "content", "hidden", "logit", "direction", "deepdream")  # words of a spec
+from featureviz.writing import named, written
 
 
 class Objective(nn.Module, ABC):
@@ -181,8 +178,8 @@ class Function(Objective):
     """A leaf made by :func:`objective`: a pure function of one layer's activations."""
 
     def __init__(self, factory: ObjectiveFactory, layer: str, args: tuple[Any, ...]) -> None:
-        written = "".join(f", {_written(a)}" for a in args)
-        super().__init__([layer], f"{factory.__name__}({named(layer)}{written})")
+        rest = "".join(f", {written(a)}" for a in args)
+        super().__init__([layer], f"{factory.__name__}({named(layer)}{rest})")
         self.factory, self.args = factory, tuple(None if isinstance(a, Tensor) else a for a in args)
         for i, argument in enumerate(args):
             if isinstance(argument, Tensor):
@@ -252,16 +249,6 @@ def _linear(terms: Iterable[tuple[float, Objective | float]]) -> Linear:
     return Linear(flat, constant)
 
 
-def named(layer: str) -> str:
-    """A layer's name as specs write it: in quotes where it would be read as something else.
-
-    >>> named("features.12"), named("conv-1")
-    ('features.12', '"conv-1"')
-    """
-    plain = re.fullmatch(r"[\w.]*\w", layer) and layer not in KINDS
-    return layer if plain else f'"{layer}"'
-
-
 def _number(value: Any) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
@@ -295,26 +282,13 @@ def _objective(part: nn.Module) -> Objective:
 
 
 def _linear_spec(terms: Sequence[tuple[float, Objective]], constant: float) -> str:
-    written = [
-        (w, o.spec if w == 1 else _factor(o) if w == -1 else f"{_written(abs(w))}*{_factor(o)}") for w, o in terms
-    ]
+    parts = [(w, o.spec if w == 1 else _factor(o) if w == -1 else f"{written(abs(w))}*{_factor(o)}") for w, o in terms]
     if constant or not terms:
-        written.append((constant, _written(abs(constant))))
-    first, *rest = written
+        parts.append((constant, written(abs(constant))))
+    first, *rest = parts
     return ("-" if first[0] < 0 else "") + first[1] + "".join(f" {'-' if w < 0 else '+'} {text}" for w, text in rest)
 
 
 def _factor(o: Objective) -> str:
     """``o`` where it is multiplied: a sum or a product in parentheses, so that it is read back as it was."""
     return f"({o.spec})" if isinstance(o, (Linear, Product)) else o.spec
-
-
-def _written(value: Any) -> str:
-    """A number as short as it can be read back from; anything else as Python writes it."""
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    if isinstance(value, Tensor):
-        return _written(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(builtins.map(_written, value))}]"
-    return repr(value)

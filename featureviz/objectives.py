@@ -5,7 +5,6 @@ A unit may be one index, for any number of images, or a list of N: image i of th
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -14,13 +13,14 @@ from torch import Tensor, nn
 
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput, unknown
-from featureviz.objective import Objective, PerImage, named
+from featureviz.objective import Objective, PerImage
 from featureviz.taps import GATE, GATE_VALUE, OUTPUT
+from featureviz.units import Units, as_units, chosen
+from featureviz.writing import named
 
 if TYPE_CHECKING:
     from featureviz.gates import GateSite
 
-Units = int | Sequence[int]
 INDEXED = frozenset({"spec", "units"})  # what an objective's ``index`` holds on the device
 
 
@@ -257,32 +257,6 @@ class Gate(Objective):
 
     def part(self, images: Sequence[int]) -> Objective:
         return self if self.n == 1 else Gate(self.site_name, chosen(self.units, images))
-
-
-def as_units(unit: Units, who: str) -> tuple[tuple[int, ...], str]:
-    """Plain integers, of whatever kind they were (numpy, torch), and how they are written."""
-    try:
-        units, written = _indices(unit)
-    except TypeError:
-        units, written = (), ""
-    if not units or min(units) < 0 or max(units) >= 1 << 31:
-        raise InvalidInput(f"{who} got unit {unit!r}; expected an index from 0, or a list of them")
-    return units, written
-
-
-def chosen(units: Sequence[int], images: Sequence[int]) -> Units:
-    """The units of those images; of one image, its unit."""
-    each = [units[i] for i in images]
-    return each[0] if len(each) == 1 else each
-
-
-def _indices(unit: Units) -> tuple[tuple[int, ...], str]:
-    try:
-        one = operator.index(unit)  # pyright: ignore[reportArgumentType] - raises TypeError for lists
-    except TypeError:
-        several = tuple(operator.index(u) for u in unit)  # pyright: ignore[reportGeneralTypeIssues]
-        return several, str(list(several))
-    return (one,), str(one)
 
 
 def _vector(target: Tensor) -> str:

@@ -22,10 +22,7 @@ CONTENDERS = {
     "faccent": "benchmarks.contenders.faccent:Faccent",
     "horama": "benchmarks.contenders.horama:Horama",
 }
-BATCHED = (  # the others do one image at a time
-    "featureviz", "featureviz kept", "featureviz compiled", "lucent", "lucent kept", "dreamlens batched",
-    "dreamlens optimize", "torch-dreams",
-)  # fmt: skip
+CROWD = ("featureviz", "featureviz compiled", "lucent", "dreamlens optimize")  # many images in one batch, side by side
 PACKAGES = {  # what a user of each imports
     "featureviz": "featureviz",
     "lucent": "lucent.optvis.render",

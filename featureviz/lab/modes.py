@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput
-from featureviz.objective import Objective, named
+from featureviz.objective import Objective
 from featureviz.objectives import Direction
 from featureviz.taps import GATE
+from featureviz.writing import named
 
 if TYPE_CHECKING:
     from featureviz.lab.statistics import GateStatistics
