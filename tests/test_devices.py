@@ -1,6 +1,8 @@
 """Several devices: the same images as on one, in order; trouble on one of them stops all."""
 
+import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -136,6 +138,15 @@ def test_an_ordinary_error_is_raised_as_it_is(tiny: fv.TappedModel) -> None:
         quick(tiny, "[conv:1, conv:99]", device=TWO, steps=5000)
 
 
+@pytest.fixture
+def listens() -> Iterator[None]:
+    """Ctrl-C is heard, also where the shell that runs the tests in its background has turned it off."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listens")
 def test_control_c_stops_all_at_the_same_step(tiny: fv.TappedModel) -> None:
     goal = fv.PerImage([fv.Channel("conv", 1), interrupts("conv", [8])])
     made = quick(tiny, goal, device=TWO, steps=5000)
