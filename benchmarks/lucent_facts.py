@@ -3,7 +3,7 @@
     pip install --no-deps --target peers torch-lucent==0.1.8 decorator ipython traitlets
     PYTHONPATH=peers python -m benchmarks.lucent_facts
 
-Lucent 0.1.8 needs two names that kornia has since moved; they are put back here. Both render the same units of the
+Both render the same units of the
 same weights from 128 px images at a network input of 224 px with their own standard transforms and Adam 0.05, each
 called as its users call it, on a network whose weights ask for gradients, as they do unless frozen by hand. Speed is
 not measured here. Lucent can climb a gate's value or, by the name of the layer in
@@ -16,28 +16,18 @@ import copy
 import warnings
 from typing import Any
 
-import kornia
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import featureviz as fv
+from benchmarks.contenders.lucent import lucent
 from benchmarks.record import write
 from featureviz.models.embedded import MEAN, STD
 from featureviz.transform import Pipeline, robust
 
 LAYER, UNITS = "features.6", list(range(8))
 SITE, GATES, GATE_STEPS, SEEDS = "features.9.block.2", 16, 64, 1
-
-
-def lucent() -> Any:
-    """Lucent's modules, with the names it expects of kornia."""
-    setattr(kornia, "get_rotation_matrix2d", kornia.geometry.transform.get_rotation_matrix2d)  # noqa: B010
-    setattr(kornia, "warp_affine", kornia.geometry.transform.warp_affine)  # noqa: B010
-    from lucent.misc.io import show  # noqa: F401  # pyright: ignore[reportMissingImports]
-    from lucent.optvis import objectives, param, render, transform  # pyright: ignore[reportMissingImports]
-
-    return objectives, param, render, transform
 
 
 def lucent_render(net: nn.Module, names: list[str], steps: int) -> Tensor:

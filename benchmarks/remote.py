@@ -119,13 +119,18 @@ def started(worker: Remote, task: Task) -> str | None:
     try:
         worker.build(task)
         worker.steps(WARMUP_OURS if ours(worker.name) else WARMUP)
-    except Unsupported as reason:
-        return str(reason)
-    except WorkerError as error:
-        if ours(worker.name):
-            raise
-        return f"fails: {str(error).splitlines()[0]}"
+    except (Unsupported, WorkerError) as error:
+        return why(worker.name, error)
     return None
+
+
+def why(name: str, error: Unsupported | WorkerError) -> str:
+    """What a table says in the place of a figure; an error of featureviz itself is raised."""
+    if isinstance(error, Unsupported):
+        return str(error)
+    if ours(name):
+        raise error
+    return f"fails: {str(error).splitlines()[0]}"
 
 
 def race(

@@ -20,7 +20,7 @@ from featureviz.image import Parameterization
 from featureviz.image.base import Size
 from featureviz.model import TappedModel, tapped
 from featureviz.rendering import Rendering
-from featureviz.start import MakeImage, checked, first_image
+from featureviz.start import MakeImage, checked, first_image, label
 from featureviz.transform import robust
 from featureviz.trunk import Precision
 
@@ -112,9 +112,8 @@ def render(
             )
             for i, share in enumerate(shares)
         ]  # fmt: skip
-        label = goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
-        label += f" ({attempt + 1} of {attempts})" if attempts > 1 else ""
-        full, labels = size if image is None else None, [label if progress else None, *[None] * (len(shares) - 1)]
+        title = label(goal) + (f" ({attempt + 1} of {attempts})" if attempts > 1 else "")
+        full, labels = size if image is None else None, [title if progress else None, *[None] * (len(shares) - 1)]
         climbs = [
             partial(climb, a, phases, full, wanted, told, capture) for a, told in zip(ascents, labels, strict=True)
         ]

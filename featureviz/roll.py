@@ -22,7 +22,7 @@ from featureviz.model import TappedModel, tapped
 from featureviz.plateau import Plateau
 from featureviz.rendering import Rendering
 from featureviz.rolling import Climb, Rolling
-from featureviz.start import MakeImage, checked, first_image
+from featureviz.start import MakeImage, checked, first_image, label
 from featureviz.transform import robust
 from featureviz.trunk import Precision
 
@@ -94,8 +94,7 @@ def roll(
         some = range(at, min(at + batch, goal.n))
         evaluate(here, goal.part(some), here.probe(len(some)), draws=1)
     interrupted = False
-    label = goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
-    with tqdm(total=len(each), desc=label, disable=not progress, unit="image", mininterval=0.3) as bar:
+    with tqdm(total=len(each), desc=label(goal), disable=not progress, unit="image", mininterval=0.3) as bar:
 
         def finished(climb: Climb) -> None:
             bar.update()

@@ -10,8 +10,14 @@ from torch import Tensor
 from featureviz.errors import InvalidInput
 from featureviz.image import FourierImage, Parameterization
 from featureviz.image.base import Size
+from featureviz.objective import Objective
 
 MakeImage = Callable[..., Parameterization]
+
+
+def label(goal: Objective) -> str:
+    """What a progress bar calls it: its spec, shortened."""
+    return goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
 
 
 def checked(steps: int, views: int, attempts: int, redirect: int, snapshots: Iterable[int]) -> set[int]:

@@ -29,15 +29,10 @@ def ascent(task: Task, model: fv.TappedModel | None = None, **options: Any) -> f
     return fv.Ascent(model or wrapped(task), goal, image, seed=task.seed, capacity=CAPACITY, **given)
 
 
-@final
-class Featureviz(Contender):
-    """The library with its defaults."""
+class Ours(Contender):
+    """What all of them do once ``ascent`` is built: abstract, for the final classes below."""
 
-    notes: ClassVar[str] = "one batch, one view, network cut at the layer and folded, weights frozen"
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.ascent = ascent(task)
+    ascent: fv.Ascent
 
     def step(self) -> None:
         self.ascent.step()
@@ -47,7 +42,18 @@ class Featureviz(Contender):
 
 
 @final
-class FeaturevizFast(Contender):
+class Featureviz(Ours):
+    """The library with its defaults."""
+
+    notes: ClassVar[str] = "one batch, one view, network cut at the layer and folded, weights frozen"
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.ascent = ascent(task)
+
+
+@final
+class FeaturevizFast(Ours):
     """The library with its preset ``fv.fast()``."""
 
     notes: ClassVar[str] = "the same with what the preset adds"
@@ -60,15 +66,9 @@ class FeaturevizFast(Contender):
         rate = preset["lr"]
         self.ascent = ascent(task, optimizer=preset["optimizer"], rate=lambda step: rate(min(1.0, step / self.STEPS)))
 
-    def step(self) -> None:
-        self.ascent.step()
-
-    def images(self) -> Tensor:
-        return self.ascent.images()
-
 
 @final
-class FeaturevizKept(Contender):
+class FeaturevizKept(Ours):
     """The library with its defaults, in a process that keeps freed memory, as the command's does."""
 
     notes: ClassVar[str] = "the same, freed memory kept (`fv.keep_freed_memory`, as the command does)"
@@ -78,15 +78,9 @@ class FeaturevizKept(Contender):
         fv.keep_freed_memory()
         self.ascent = ascent(task)
 
-    def step(self) -> None:
-        self.ascent.step()
-
-    def images(self) -> Tensor:
-        return self.ascent.images()
-
 
 @final
-class FeaturevizCompiled(Contender):
+class FeaturevizCompiled(Ours):
     """The same with the network compiled; compiling is part of the first step that is not redirected."""
 
     notes: ClassVar[str] = "freed memory kept and the network compiled, as in galleries"
@@ -95,9 +89,3 @@ class FeaturevizCompiled(Contender):
         super().__init__(task)
         fv.keep_freed_memory()
         self.ascent = ascent(task, compile=True)
-
-    def step(self) -> None:
-        self.ascent.step()
-
-    def images(self) -> Tensor:
-        return self.ascent.images()

@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.contenders import CONTENDERS, PACKAGES
 from benchmarks.contenders.base import Unsupported
 from benchmarks.options import Options, told
-from benchmarks.remote import Remote, WorkerError, ours
+from benchmarks.remote import Remote, WorkerError, why
 from benchmarks.rounds import Seconds, group, orders
 from benchmarks.tables import matrix, spread
 from benchmarks.workload import units
@@ -35,12 +35,8 @@ def run(options: Options) -> dict[str, Any]:
         for name in (name for name in order if name not in absent):
             try:
                 seen[name].append(first(name, options))
-            except Unsupported as reason:
-                absent[name] = str(reason)
-            except WorkerError as error:
-                if ours(name):
-                    raise
-                absent[name] = f"fails: {str(error).splitlines()[0]}"
+            except (Unsupported, WorkerError) as error:
+                absent[name] = why(name, error)
     groups = {}
     for what in (IMPORT, BUILD, FIRST, NEXT):
         rows: dict[str, Seconds | str] = {

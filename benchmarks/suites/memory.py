@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.contenders import CONTENDERS
 from benchmarks.contenders.base import Unsupported
 from benchmarks.options import Options, told
-from benchmarks.remote import Remote, WorkerError, ours
+from benchmarks.remote import Remote, WorkerError, why
 from benchmarks.rounds import group
 from benchmarks.tables import number, spread
 from benchmarks.workload import units
@@ -43,12 +43,8 @@ def run(options: Options) -> dict[str, Any]:
     for name in CONTENDERS:
         try:
             seen = [peaks(name, counts, options) for _ in range(rounds)]
-        except Unsupported as reason:
-            rows[name] = str(reason)
-        except WorkerError as error:
-            if ours(name):
-                raise
-            rows[name] = f"fails: {str(error).splitlines()[0]}"
+        except (Unsupported, WorkerError) as error:
+            rows[name] = why(name, error)
         else:
             rows[name] = [slope(counts, values) for values in seen]
             facts[name] = [round(min(values), 1) for values in zip(*seen, strict=True)]
