@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput, ModelError
 
+OVERWRITES = "featureviz_overwrites"  # set on modules of a private copy that were in place in the original
+
 
 @torch.inference_mode(False)  # tensors made in it could not be differentiated through
 def private_copy(net: nn.Module) -> nn.Module:
@@ -30,6 +32,7 @@ def private_copy(net: nn.Module) -> nn.Module:
     for module in twin.modules():
         if getattr(module, "inplace", False) is True:
             setattr(module, "inplace", False)  # noqa: B010 - else it overwrites what a tap has read
+            setattr(module, OVERWRITES, True)
     return twin.eval().requires_grad_(False)
 
 

@@ -1,4 +1,4 @@
-"""The same function in fewer passes over memory: batch norm folded into the convolution before it, channels last."""
+"""The same function in fewer passes over memory: batch norm folded into the convolution before it, ReLU in place."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from featureviz.copying import private_copy
-from featureviz.taps import INPUT, Tap, hooked
+from featureviz.copying import OVERWRITES, private_copy
+from featureviz.taps import INPUT, OUTPUT, Tap, hooked
 
 if TYPE_CHECKING:
     from featureviz.gates import GateSite
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+RECTIFIERS = (nn.ReLU, nn.ReLU6)  # in place they keep nothing; others keep a copy of what they overwrite
 
 
 def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str], *, channels_last: bool = True) -> nn.Module:
@@ -30,11 +31,13 @@ def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str], *, cha
     does not name is folded, so a tap on a convolution still finds the convolution's own output.
 
     Which follows which is seen in ``run()``, by the tensor that one returns and the other gets. That nothing else reads
-    that tensor cannot be seen: the caller compares outputs before trusting the copy. With ``channels_last`` 4-D weights
+    that tensor cannot be seen: the caller compares outputs before trusting the copy. A ReLU that was in place in the
+    original is so again, unless it overwrote what ``read`` gives. With ``channels_last`` 4-D weights
     lie so, and so does what a convolution gives: a CPU likes it best, and a ``view`` across positions fails on it.
     Weights that do not change are shared with ``net``.
     """
     pairs = [(conv, norm) for conv, norm in _pairs(net, run) if conv not in read]
+    overwriting = list(_overwriting(net, run, read))
     twin = private_copy(net)
     for conv_name, norm_name in pairs:
         conv, norm = twin.get_submodule(conv_name), twin.get_submodule(norm_name)
@@ -43,6 +46,8 @@ def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str], *, cha
         conv.weight, conv.bias = _fused(conv, norm)
         parent, _, child = norm_name.rpartition(".")
         setattr(twin.get_submodule(parent), child, _rest(norm))
+    for name in overwriting:
+        setattr(twin.get_submodule(name), "inplace", True)  # noqa: B010 - known to be there
     for weight in twin.parameters():
         if channels_last and weight.ndim == 4:
             weight.data = weight.data.to(memory_format=torch.channels_last)  # 1x1 kernels too, which are both
@@ -105,6 +110,25 @@ def _pairs(net: nn.Module, run: Callable[[], Any]) -> Iterator[tuple[str, str]]:
     for norm, conv in follows.items():
         if conv and calls[conv] == calls[norm] == readers[conv] == 1:
             yield conv, norm
+
+
+def _overwriting(net: nn.Module, run: Callable[[], Any], read: Collection[str]) -> Iterator[str]:
+    """ReLUs that may be in place again: none is read, none gets what a module that is read gave."""
+    modules = dict(net.named_modules())
+    known = [n for n, m in modules.items() if isinstance(m, RECTIFIERS) and hasattr(m, OVERWRITES) and n not in read]
+    taps = {n: Tap(n) for n in read} | {n: Tap(n, INPUT) for n in known}
+    given: dict[int, Any] = {}  # holds the tensors, whose ids are their own only as long as they live
+    refused: set[str] = set()
+
+    def take(name: str, tensor: Any) -> None:
+        if taps[name].side == OUTPUT:
+            given[id(tensor)] = tensor
+        elif id(tensor) in given:
+            refused.add(name)
+
+    with torch.no_grad(), hooked(net, taps, take):
+        run()
+    yield from (name for name in known if name not in refused)
 
 
 def _foldable(module: nn.Module) -> bool:

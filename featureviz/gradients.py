@@ -139,6 +139,8 @@ class _Redirection(TorchFunctionMode):
         if known is None or not isinstance(x, Tensor) or not x.requires_grad:
             return func(*args, **kwargs)
         if kwargs.get("inplace") or func.__name__.endswith("_"):
+            if known.keeps_output:
+                return _Redirected.apply(x, known, True)
             return x.copy_(_Redirected.apply(x.clone(), known))  # of a clone, whose values backward will still find
         return _Redirected.apply(x, known)
 
@@ -148,23 +150,26 @@ class _Redirected(torch.autograd.Function):
     """The activation, with the backward of :func:`redirected`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, activation: _Activation) -> Tensor:
+    def forward(ctx: Any, x: Tensor, activation: _Activation, inplace: bool = False) -> Tensor:
         y = activation.forward(x)
+        if inplace:
+            y = x.copy_(y)
+            ctx.mark_dirty(x)
         ctx.activation = activation
         ctx.save_for_backward(y if activation.keeps_output else x)
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (grad,), (kept,), a = grads, ctx.saved_tensors, ctx.activation
         ordinary = a.gradient(grad, kept)
         if _on_host(kept) and _alive(ordinary, kept, a):
-            return ordinary, None
+            return ordinary, None, None
         below, above = kept <= a.low, kept >= a.high
         nothing = (below | above | (ordinary == 0))[..., None]  # never of one dimension, so that a row can be reduced
         dead = nothing.all(tuple(range(1, nothing.ndim)), keepdim=True)[..., 0]
         outwards = (below & (grad < 0)) | (above & (grad > 0))  # out of the flat end: a descent step goes against grad
-        return torch.where(dead & outwards, a.slope * grad, ordinary), None
+        return torch.where(dead & outwards, a.slope * grad, ordinary), None, None
 
 
 def _on_host(tensor: Tensor) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, final
 
 import torch
+from torch import Tensor
 
-from featureviz.errors import ModelError
+from featureviz.errors import ModelError, out_of_memory
 from featureviz.folding import NORMS, folded, keep_float32
 
 if TYPE_CHECKING:
@@ -75,18 +76,33 @@ class Lean:
 
     @torch.no_grad()
     def _checked(self, layers: Sequence[str], size: tuple[int, int], read: Collection[str], n: int) -> TappedModel:
-        """The leanest copy that gives the same activations on ``n`` images of noise."""
+        """The leanest copy that gives the same activations on ``n`` images of noise, and gradients at all."""
         model, x = self.model, self.model.probe(n, size)
-        mine, everything = model(x, layers), dict(model.net.named_modules())
+        activations, everything = model(x, layers), dict(model.net.named_modules())
+        mine = [activations[name].float() for name in layers]
         for last, keep in ((True, read), (False, read), (True, everything), (False, everything)):
             if last and model.device.type != "cpu":
                 continue
             try:
                 net = folded(model.net, lambda: model(x, layers), keep, channels_last=last)
                 twin = copy.deepcopy(model, {id(model.enter): model.enter, id(model.net): net})
-                theirs = twin(x, layers)
+                theirs = with_slope(lambda x, twin=twin: list(map(twin(x, layers).__getitem__, layers)), x)
             except ModelError:  # it cannot be copied a second time, or takes maps of one layout only
                 continue
-            if all(bool((mine[i] - theirs[i]).abs().max() < 1e-4 * mine[i].abs().max()) for i in layers):
+            except RuntimeError as error:  # in place it overwrites what a gradient needs, as the original does
+                if out_of_memory(error):
+                    raise
+                continue
+            if all(bool((a - b).abs().max() < 1e-4 * a.abs().max()) for a, b in zip(mine, theirs, strict=False)):
                 return twin  # not ``<=``: maps of zeros prove nothing
         return model
+
+
+@torch.enable_grad()
+def with_slope(run: Callable[[Tensor], Sequence[Tensor]], x: Tensor) -> list[Tensor]:
+    """What it gives for x, and a gradient in x, where a ``detach`` that got lost would show."""
+    x = x.detach().requires_grad_()
+    given = run(x)
+    energy = sum((a.float().square().sum() for a in given if a.requires_grad), torch.zeros((), device=x.device))
+    slope = torch.autograd.grad(energy, x, allow_unused=True)[0] if energy.requires_grad else None
+    return [a.detach().float() for a in (*given, torch.zeros_like(x) if slope is None else slope)]

@@ -13,6 +13,7 @@ from torch import Tensor
 from featureviz.activations import Activations, Rows
 from featureviz.errors import InvalidInput, out_of_memory
 from featureviz.gradients import redirected
+from featureviz.lean import with_slope
 from featureviz.model import TappedModel
 
 Precision = Literal["float32", "bfloat16"]
@@ -89,12 +90,12 @@ class Trunk:
 
         other = 1 - views  # not what is written down, so that a decision by its numbers would show
         with self._autocast(views):
-            expected = _with_slope(run, other)  # the network's own errors are raised here
+            expected = with_slope(run, other)  # the network's own errors are raised here
         try:
             with self._autocast(views), torch.no_grad():
                 graph = make_fx(run)(views)
             program: Any = torch.compile(graph, fullgraph=True, dynamic=False)
-            given = _with_slope(program, other)
+            given = with_slope(program, other)
         except Exception as error:  # the compiler's own, of every kind
             if out_of_memory(error):
                 raise
@@ -109,13 +110,3 @@ class Trunk:
 
     def _tell(self, network: TappedModel, why: str) -> None:
         warnings.warn(f"{network.name} is not compiled and runs as it is: {why}", RuntimeWarning, stacklevel=2)
-
-
-@torch.enable_grad()
-def _with_slope(run: Program, x: Tensor) -> list[Tensor]:
-    """What it gives for x, and a gradient in x, where a ``detach`` that got lost would show."""
-    x = x.detach().requires_grad_()
-    given = run(x)
-    energy = sum((a.float().square().sum() for a in given if a.requires_grad), torch.zeros((), device=x.device))
-    slope = torch.autograd.grad(energy, x, allow_unused=True)[0] if energy.requires_grad else None
-    return [a.detach().float() for a in (*given, torch.zeros_like(x) if slope is None else slope)]

@@ -20,6 +20,7 @@ import featureviz as fv
 from featureviz.ascent import Ascent
 from featureviz.errors import ModelError
 from featureviz.folding import CONVOLUTIONS, NORMS, folded
+from featureviz.gradients import redirected
 from featureviz.image import FourierImage
 from featureviz.trunk import Trunk
 from tests import forms
@@ -246,6 +247,49 @@ def test_taps_find_what_they_name() -> None:
     model = wrapped(Written(lambda m, x: m.bn2(m.conv2(straight(m, x)))))
     for layers, gone in ((["conv"], 0), (["bn"], 1), (["conv2"], 1), (["conv", "output"], 1), (["act", "bn2"], 2)):
         assert norms(agree(model, layers)) == 2 - gone, layers
+
+
+@pytest.mark.parametrize(
+    ("layers", "overwrites"),
+    [(["bn2"], True), (["conv", "bn2"], True), (["bn", "bn2"], False), (["act", "bn2"], False), (["act"], False)],
+)
+def test_a_relu_that_was_in_place_is_so_again_unless_it_overwrites_a_tap(layers: list[str], overwrites: bool) -> None:
+    model = wrapped(Written(lambda m, x: m.bn2(m.conv2(straight(m, x)))))
+    act: Any = agree(model, layers).net.get_submodule("act")
+    assert act.inplace is overwrites
+    own: Any = model.net.get_submodule("act")
+    assert own.inplace is False
+
+
+def test_nothing_else_is_in_place() -> None:
+    """Neither what never was, nor an activation that autograd would keep a copy for."""
+    for act in (nn.ReLU(), nn.Hardswish(inplace=True)):
+        model = wrapped(Written(lambda m, x: m.bn2(m.conv2(straight(m, x))), act=act))
+        assert not any(getattr(m, "inplace", False) for m in agree(model, ["bn2"]).net.modules())
+
+
+def test_a_network_that_overwrites_what_its_gradient_needs() -> None:
+    """In place it runs but has no gradient; without it has one, and so has its lean copy, which folds nothing then."""
+    net = Written(lambda m, x: m.bn2(m.conv2(m.act(m.bn(m.conv(x)).sigmoid()))))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        drawn(net)(torch.rand(1, 3, 12, 12)).sum().backward()
+    network = agree(wrapped(net), ["bn2"])
+    assert not any(getattr(m, "inplace", False) for m in network.net.modules())
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(inplace=True), nn.ReLU6(inplace=True)])
+def test_a_redirected_gradient_of_a_network_in_place(act: nn.Module) -> None:
+    net = Written(lambda m, x: m.bn2(m.conv2(straight(m, x))), act=act)
+    model = wrapped(net)
+    nn.init.constant_(net.bn.bias, -100)  # every unit is dead, in the model too, which shares the weights
+    network: Any = lean(model, "bn2")
+    assert network.net.act.inplace
+    x, way, slopes = torch.rand(2, 3, 12, 12, requires_grad=True), torch.randn(2, 8, 6, 6), []
+    for side in (model, network):
+        with redirected(side):
+            slopes.append(torch.autograd.grad((side(x, ["bn2"])["bn2"] * way).sum(), x)[0])
+    assert slopes[0].any()
+    assert (slopes[0] - slopes[1]).norm() <= 1e-4 * slopes[0].norm()
 
 
 def test_timms_activation_stays_under_its_name() -> None:

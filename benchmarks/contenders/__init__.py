@@ -14,6 +14,7 @@ CONTENDERS = {
     "featureviz kept": "benchmarks.contenders.featureviz:FeaturevizKept",
     "featureviz compiled": "benchmarks.contenders.featureviz:FeaturevizCompiled",
     "lucent": "benchmarks.contenders.lucent:Lucent",
+    "lucent single": "benchmarks.contenders.lucent:LucentSingle",
     "lucent kept": "benchmarks.contenders.lucent:LucentKept",
     "dreamlens": "benchmarks.contenders.dreamlens:DreamLens",
     "dreamlens batched": "benchmarks.contenders.dreamlens:DreamLensBatched",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, ClassVar, final
 
@@ -66,6 +67,25 @@ class Lucent(Contender):
 
     def images(self) -> Tensor:
         return self.image().detach().cpu()
+
+
+@final
+class LucentSingle(Contender):
+    """``render_vis`` once for each unit, as its documentation shows it: one image after the other, each as above."""
+
+    notes: ClassVar[str] = "one image a time, one view, whole network, weight gradients on"
+    versions: ClassVar[tuple[str, ...]] = Lucent.versions
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.tools = [Lucent(replace(task, units=(unit,))) for unit in task.units]
+
+    def step(self) -> None:
+        for tool in self.tools:
+            tool.step()
+
+    def images(self) -> Tensor:
+        return torch.cat([tool.images() for tool in self.tools])
 
 
 @final
