@@ -53,6 +53,7 @@ class Worker:
 
         made = contenders.contender(contender)
         import torch
+        import torchvision  # noqa: F401 - the network's; some tools import it themselves, and none shall pay for it
 
         from benchmarks.contenders.base import Task
 

@@ -7,7 +7,6 @@ from featureviz import nn as nn
 from featureviz import transform as transform
 from featureviz.activations import Activations as Activations
 from featureviz.activations import Rows as Rows
-from featureviz.allocator import keep_freed_memory as keep_freed_memory
 from featureviz.ascent import Ascent as Ascent
 from featureviz.ascent import adam as adam
 from featureviz.errors import FeaturevizError as FeaturevizError
@@ -61,7 +60,7 @@ __all__ = [
     "Activations", "Ascent", "Channel", "Content", "DeepDream", "Direction", "FeaturevizError", "FourierImage", "Gate",
     "GateContrast", "GateSite", "GateValue", "GatedChannel", "HeldOut", "Hidden", "Landing", "Logit", "Neuron",
     "NonFinite", "Objective", "Parameterization", "PerImage", "PixelImage", "Plateau", "Quadrant", "Rendering", "Rng",
-    "Rows", "TappedModel", "adam", "detach", "evaluate", "fast", "freeze", "gates", "hold", "keep_freed_memory", "lab",
+    "Rows", "TappedModel", "adam", "detach", "evaluate", "fast", "freeze", "gates", "hold", "lab",
     "layers", "load", "nn", "objective", "parse", "read_recipe", "redirected", "render", "roll", "scale", "shift",
     "sum", "swap", "transform", "wrap",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.activations import Rows
+from featureviz.allocator import headroom
 from featureviz.crop import cropped
 from featureviz.errors import InvalidInput, NonFinite, out_of_memory
 from featureviz.evaluate import prepared
@@ -21,6 +22,7 @@ from featureviz.transform import Pipeline
 from featureviz.trunk import Precision, Trunk
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+PIXELS = 8 * 224 * 224  # of views that go through the network at once on a CPU: with more a view costs no less
 
 
 @final
@@ -44,8 +46,8 @@ class Ascent:
         compile: whether the network is compiled (:class:`featureviz.trunk.Trunk`).
 
     ``scores`` is ``[capacity, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient is
-    not finite moves nothing; :meth:`check` then raises. A batch that does not fit into memory goes through the network
-    in parts, halved until they fit: slower, and the same images.
+    not finite moves nothing; :meth:`check` then raises. Through the network a batch goes in ``parts``: on a CPU a few
+    views at a time, which is quickest, and anywhere halved until they fit into memory. The images are the same.
     """
 
     def __init__(
@@ -76,14 +78,14 @@ class Ascent:
         device = model.device
         self.model, self.image = model, image.to(device)
         self._whole = prepared(objective, model)
-        self.aim()
         self.pipeline = Pipeline(transforms).to(device)
         self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
         self.optimizer = (optimizer or adam(0.05))(self.leaves)
         first = start if isinstance(start, int) else torch.tensor(start)
         self.rng = Rng(seed, n if numbers is None else torch.tensor(numbers), views, device, first)
+        self.aim()
         self.trunk = Trunk(model, self.objective.layers, precision=precision, compile=compile)
-        self.parts = [_Part(slice(0, n), slice(0, views), self.rng, Rows.of(n, views, device))]
+        self._headroom: Tensor | None = None
         self.scores = torch.zeros(capacity, n, device=device)
         self.steps_done, self.redirect, self.rate = 0, redirect, rate
         self._done, self._failed_at = (torch.tensor(i, device=device) for i in (0, -1))
@@ -97,6 +99,12 @@ class Ascent:
         self.size = max(1, round(share * height)), max(1, round(share * width))
         self.crop = cropped(self.model, self._whole, self.size)
         self.objective = self._whole if self.crop is None else self.crop.objective
+        views, images = self.rng.views, len(self.image)
+        if self.model.device.type == "cpu" and not self.objective.across_batch:
+            height, width = self.size if self.crop is None else self.crop.box.size
+            at_once = max(1, PIXELS // (height * width))
+            images, views = _evenly(images, max(1, at_once // views)), _evenly(views, at_once)
+        self._divide(images, views)
 
     def adopt(self, leaves: Sequence[nn.Parameter]) -> None:
         """Move these from now on, in the place of ``leaves`` and in their order; the optimizer's state is theirs."""
@@ -209,6 +217,8 @@ class Ascent:
         rng, crop = part.rng.again(), self.crop
         views = self.pipeline(images, rng, self.size) if crop is None else crop.views(self.pipeline, images, rng)
         seen = self.trunk(views, part.rows, redirect=self.steps_done < self.redirect)  # of views [M,C,h,w]
+        if self._headroom is None:
+            self._headroom = headroom(self.model.device)  # above all that the forward holds
         score = objective(seen)  # [M]
         if score.shape != views.shape[:1]:
             raise InvalidInput(
@@ -224,13 +234,16 @@ class Ascent:
         images, views = (s.stop - s.start for s in (self.parts[0].images, self.parts[0].views))
         if self.objective.across_batch or (images == 1 and views == 1):
             return False
-        images, views = ((images + 1) // 2, views) if images > 1 else (1, (views + 1) // 2)
+        self._divide(*(((images + 1) // 2, views) if images > 1 else (1, (views + 1) // 2)))
+        return True
+
+    def _divide(self, images: int, views: int) -> None:
+        """Let so many images go through the network at once, and so many views of each."""
         self.parts = [
             _Part(i, k, self.rng.part(i, k), Rows.of(range(i.start, i.stop), k.stop - k.start, self.model.device))
             for i in _slices(len(self.image), images)
             for k in _slices(self.rng.views, views)
         ]
-        return True
 
     def _culprit(self) -> str:
         """The first term whose score or gradient is not finite at this step."""
@@ -254,6 +267,11 @@ class _Part:
     views: slice
     rng: Rng
     rows: Rows
+
+
+def _evenly(count: int, most: int) -> int:
+    """The size of as few parts as need be of ``count``, none larger than ``most``."""
+    return -(-count // -(-count // most))
 
 
 def _slices(count: int, size: int) -> list[slice]:

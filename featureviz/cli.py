@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featureviz.allocator import keep_freed_memory
 from featureviz.errors import FeaturevizError, InvalidInput, ModelError
 from featureviz.taps import OUTPUT
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 when it did what was asked, 2 with a line on stderr when it could not."""
     args = _parser().parse_args(shielded(sys.argv[1:] if argv is None else argv))
-    if argv is None:  # a process of its own
-        keep_freed_memory()
     try:
         return args.run(args)
     except FeaturevizError as error:

@@ -98,6 +98,42 @@ def test_parts_make_the_same_images(case: str, error: str) -> None:
     same_climb(whole, parts)
 
 
+ON_A_CPU = {  # images, views, how many views at once, and what goes through at once
+    "as many as there may be": (3, 2, 6, [6]),
+    "evenly": (7, 1, 4, [4, 3]),
+    "whole images": (5, 3, 7, [6, 6, 3]),
+    "views of one image": (2, 5, 3, [3, 2, 3, 2]),
+    "views larger than all there may be": (2, 2, 0.5, [1] * 4),
+}
+
+
+@pytest.mark.parametrize("case", ON_A_CPU)
+def test_a_cpu_takes_a_few_views_at_a_time(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    n, views, at_once, expected = ON_A_CPU[case]
+    goal = fv.Channel("net.conv", list(range(n)))
+    whole = climbed(Limited(100), goal, n, views)
+    monkeypatch.setattr("featureviz.ascent.PIXELS", int(at_once * 24 * 24))
+    parts = climbed(Limited(100), goal, n, views)
+    assert len(whole.parts) == 1
+    assert [len(p.rows) for p in parts.parts] == expected
+    same_climb(whole, parts)
+
+
+def test_what_looks_across_the_batch_sees_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featureviz.ascent.PIXELS", 1)
+    assert len(climbed(Limited(100), Together(), 4, 1).parts) == 1
+
+
+def test_larger_views_are_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featureviz.ascent.PIXELS", 24 * 24)
+    ascent = climbed(Limited(100), fv.Channel("net.conv", 1), 4, 1, steps=1)
+    counts = []
+    for share in (0.5, 1.0):
+        ascent.aim(share)
+        counts.append(len(ascent.parts))
+    assert counts == [1, 4]
+
+
 @pytest.mark.parametrize("at", ["forward", "backward"])
 def test_objectives_of_every_kind_of_image(at: str) -> None:
     """Per image, gates, regularisers, algebra; memory may also be full on the way back."""

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 CONTENDERS = {
     "featureviz": "benchmarks.contenders.featureviz:Featureviz",
     "featureviz fast": "benchmarks.contenders.featureviz:FeaturevizFast",
-    "featureviz kept": "benchmarks.contenders.featureviz:FeaturevizKept",
     "featureviz compiled": "benchmarks.contenders.featureviz:FeaturevizCompiled",
     "lucent": "benchmarks.contenders.lucent:Lucent",
     "lucent single": "benchmarks.contenders.lucent:LucentSingle",

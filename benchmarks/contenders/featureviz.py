@@ -68,24 +68,11 @@ class FeaturevizFast(Ours):
 
 
 @final
-class FeaturevizKept(Ours):
-    """The library with its defaults, in a process that keeps freed memory, as the command's does."""
-
-    notes: ClassVar[str] = "the same, freed memory kept (`fv.keep_freed_memory`, as the command does)"
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        fv.keep_freed_memory()
-        self.ascent = ascent(task)
-
-
-@final
 class FeaturevizCompiled(Ours):
     """The same with the network compiled; compiling is part of the first step that is not redirected."""
 
-    notes: ClassVar[str] = "freed memory kept and the network compiled, as in galleries"
+    notes: ClassVar[str] = "the same with the network compiled, as in large galleries"
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        fv.keep_freed_memory()
         self.ascent = ascent(task, compile=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.contenders.base import Contender, Task
-from featureviz.allocator import keep_freed_memory
+from benchmarks.contenders.base import Contender, Task, Unsupported
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 # Imported here so that building does not pay for it; where it is missing, building says so.
 with suppress(ModuleNotFoundError):
@@ -90,14 +92,19 @@ class LucentSingle(Contender):
 
 @final
 class LucentKept(Contender):
-    """Lucent in a process that keeps freed memory: what its users would have if they knew."""
+    """Lucent in a process that keeps freed memory, as featureviz' steps do: what its users would have if they knew.
+
+    As ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_MAX_`` would from outside; glibc alone has it.
+    """
 
     notes: ClassVar[str] = "Lucent as it is, freed memory kept"
     versions: ClassVar[tuple[str, ...]] = Lucent.versions
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        keep_freed_memory()
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if not (mallopt and mallopt(M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(M_MMAP_MAX, 0)):
+            raise Unsupported("this system's allocator cannot be told to keep freed memory")
         self.tool = Lucent(task)
 
     def step(self) -> None:

@@ -18,7 +18,6 @@ from benchmarks.options import Options, told
 from benchmarks.rounds import clock, group, interleaved
 from benchmarks.tables import matrix
 from benchmarks.workload import LAYERS, units
-from featureviz.activations import Rows
 
 BATCHES, WARMUP = (1, 16), 20  # the first 16 steps redirect gradients and take longer
 STEP, BARE, USERS = (
@@ -29,13 +28,14 @@ STEP, BARE, USERS = (
 
 
 def bare(ascent: fv.Ascent) -> Callable[[], None]:
-    """Forward to the layer, the score, and its gradient to the views: what no step can do without."""
-    n = len(ascent.image)
-    views, rows = ascent.model.probe(n).requires_grad_(), Rows.of(n, device=ascent.model.device)
+    """Forward to the layer, the score, its gradient to the views, in the same parts: what no step can do without."""
+    views = ascent.model.probe(len(ascent.image))
 
     def step() -> None:
-        score = ascent.objective(ascent.trunk(views, rows))
-        torch.autograd.grad(score.sum(), views)
+        for part in ascent.parts:
+            seen = views[part.images].requires_grad_()
+            score = ascent.objective(ascent.trunk(seen, part.rows))
+            torch.autograd.grad(score.sum(), seen)
 
     return step
 
