@@ -19,8 +19,8 @@ OURS, THEIRS = "#b4540a", "#8a8780"
 COLOURS = {"lucent": "#0b6a8f", "featureviz": OURS, "featureviz fast": "#e0a060"}
 
 
-def drawn(results: Path, out: Path) -> list[Path]:
-    """A picture for each result that has one; returns the files."""
+def drawn(results: Path, out: Path, pictures: Path = PICTURES) -> list[Path]:
+    """A picture for each result that has one, and one of the ``pictures`` that the last run left; returns the files."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
@@ -33,7 +33,7 @@ def drawn(results: Path, out: Path) -> list[Path]:
             draw(figure, json.loads(path.read_text()))
             made.append(out / f"bench_{name}.png")
             figure.savefig(made[-1], dpi=150)
-    found = {path.stem: torch.load(path) for path in sorted(PICTURES.glob("*.pt"))}
+    found = {path.stem: torch.load(path) for path in sorted(pictures.glob("*.pt"))}
     if found:
         figure = Figure(layout="constrained")
         side_by_side(figure, found)
@@ -51,7 +51,7 @@ def side_by_side(figure: Any, found: dict[str, Tensor]) -> None:
     panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for panel, (layer, side) in zip(panels, rows, strict=True):
         sheet = contact_sheet(found[f"{layer} {side}"].float() / 255, columns)
-        panel.imshow(sheet.movedim(0, -1))
+        panel.imshow(sheet.movedim(0, -1).numpy())
         panel.set_title(f"{layer}, {side}", fontsize=8, loc="left", pad=2)
         panel.axis("off")
 

@@ -274,6 +274,11 @@ def test_plots_are_drawn(tmp_path: Path) -> None:
     played = copy.deepcopy(result()) | {"suite": "time_to_activation", "groups": groups}
     assert schema.problems(played) == []
     (tmp_path / "time_to_activation.json").write_text(json.dumps(played))
-    files = plots.drawn(tmp_path, tmp_path)
-    assert [file.name for file in files] == ["bench_peers.png", "bench_time_to_activation.png"]
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+    plain = ["bench_peers.png", "bench_time_to_activation.png"]
+    assert [file.name for file in plots.drawn(tmp_path, tmp_path, tmp_path / "none")] == plain
+    for side in ("lucent", "featureviz"):
+        torch.save(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), tmp_path / f"features.6 {side}.pt")
+    files = plots.drawn(tmp_path, tmp_path, tmp_path)
+    assert [file.name for file in files] == [*plain, "bench_pictures.jpg"]
+    starts = [b"\x89PNG", b"\x89PNG", b"\xff\xd8\xff"]
+    assert all(file.read_bytes().startswith(start) for file, start in zip(files, starts, strict=True))
