@@ -32,9 +32,9 @@ def folded(net: nn.Module, run: Callable[[], Any], read: Collection[str], *, cha
 
     Which follows which is seen in ``run()``, by the tensor that one returns and the other gets. That nothing else reads
     that tensor cannot be seen: the caller compares outputs before trusting the copy. A ReLU that was in place in the
-    original is so again, unless it overwrote what ``read`` gives. With ``channels_last`` 4-D weights
-    lie so, and so does what a convolution gives: a CPU likes it best, and a ``view`` across positions fails on it.
-    Weights that do not change are shared with ``net``.
+    original is so again, unless it would overwrite what ``read`` gives. With ``channels_last`` 4-D weights lie so, and
+    so does what a convolution gives: a CPU likes it best, and a ``view`` across positions fails on it. Weights that do
+    not change are shared with ``net``.
     """
     pairs = [(conv, norm) for conv, norm in _pairs(net, run) if conv not in read]
     overwriting = list(_overwriting(net, run, read))

@@ -44,7 +44,7 @@ def test_a_step_asks_for_no_page_again() -> None:
 
 
 def test_a_device_that_keeps_memory_itself_needs_no_headroom() -> None:
-    assert headroom(torch.device("meta")) is None
+    assert len(headroom(torch.device("meta"))) == 0
 
 
 @LINUX
@@ -53,7 +53,7 @@ def test_no_headroom_where_addresses_are_few(monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 33292288 bytes.")
 
     monkeypatch.setattr(torch, "empty", full)
-    assert headroom(torch.device("cpu")) is None
+    assert len(headroom(torch.device("cpu"))) == 0
 
 
 @LINUX
