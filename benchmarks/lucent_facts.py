@@ -3,11 +3,10 @@
     pip install --no-deps --target peers torch-lucent==0.1.8 decorator ipython traitlets
     PYTHONPATH=peers python -m benchmarks.lucent_facts
 
-Both render the same units of the
-same weights from 128 px images at a network input of 224 px with their own standard transforms and Adam 0.05, each
-called as its users call it, on a network whose weights ask for gradients, as they do unless frozen by hand. Speed is
-not measured here. Lucent can climb a gate's value or, by the name of the layer in
-front of it, its logit: both are shown. Gates are judged without any transform, and on featureviz' held-out views.
+Both render the same units of the same weights from 128 px images at a network input of 224 px with their own standard
+transforms and Adam 0.05, each called as its users call it, on a network whose weights ask for gradients, as they do
+unless frozen by hand. Speed is not measured here. Lucent can climb a gate's value or, by the name of the layer in front
+of it, its logit: both are shown. Gates are judged without any transform, and on featureviz' held-out views.
 """
 
 from __future__ import annotations

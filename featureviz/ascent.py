@@ -101,10 +101,15 @@ class Ascent:
         self.objective = self._whole if self.crop is None else self.crop.objective
         views, images = self.rng.views, len(self.image)
         if self.model.device.type == "cpu" and not self.objective.across_batch:
-            height, width = self.size if self.crop is None else self.crop.box.size
+            height, width = self.seen
             at_once = max(1, PIXELS // (height * width))
             images, views = _evenly(images, max(1, at_once // views)), _evenly(views, at_once)
         self._divide(images, views)
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width of what runs through the network: the view, or the crop of it."""
+        return self.size if self.crop is None else self.crop.box.size
 
     def adopt(self, leaves: Sequence[nn.Parameter]) -> None:
         """Move these from now on, in the place of ``leaves`` and in their order; the optimizer's state is theirs."""
@@ -234,7 +239,10 @@ class Ascent:
         images, views = (s.stop - s.start for s in (self.parts[0].images, self.parts[0].views))
         if self.objective.across_batch or (images == 1 and views == 1):
             return False
-        self._divide(*(((images + 1) // 2, views) if images > 1 else (1, (views + 1) // 2)))
+        if images > 1:
+            self._divide((images + 1) // 2, views)
+        else:
+            self._divide(1, (views + 1) // 2)
         return True
 
     def _divide(self, images: int, views: int) -> None:

@@ -79,7 +79,7 @@ class Captured:
     def _seen(self) -> Any:
         """What a step would run on which leaves, on the host's side."""
         a = self.ascent
-        network = a.trunk.network(a.size if a.crop is None else a.crop.box.size)
+        network = a.trunk.network(a.seen)
         return network, a.size, tuple(a.model.interventions), [id(leaf) for leaf in a.leaves]
 
     def _capture(self) -> None:
