@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS
-from benchmarks.suites import SUITES, suite
+from benchmarks.suites import SUITES, peers, suite
 from benchmarks.tables import caption
 
 ROOT = Path(__file__).parents[1]
@@ -126,6 +126,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "gate_control_blocks": ("gate_control", gate_control_blocks),
     "quadrants": ("quadrants", quadrants),
     "discovery": ("discovery", discovery),
+    "peers_short": ("peers", peers.short),
 } | {name: (name, measured(name)) for name in SUITES}
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from benchmarks.contenders import CONTENDERS, CROWD, notes
 from benchmarks.options import Options, told
 from benchmarks.remote import race
 from benchmarks.rounds import group
-from benchmarks.tables import matrix
+from benchmarks.tables import caption, matrix, number
 from benchmarks.workload import LAYERS, units
 
 STANDARD, SLOW = "features.13", ("faccent", "horama")
@@ -43,3 +43,13 @@ def table(result: dict[str, Any]) -> str:
     told_most = max(groups.values(), key=lambda group: len(group["facts"]))
     ways = [f"- {name}: {way}" for name, way in told_most["facts"].items() if way]
     return "\n".join([figures, "", *ways])
+
+
+def short(result: dict[str, Any]) -> str:
+    """How many times featureviz' milliseconds each takes, no more."""
+    figures = matrix(result, list(result["groups"]), _times, corner="times featureviz")
+    return f"{figures}\n\n{caption(result)}"
+
+
+def _times(row: dict[str, Any]) -> str:
+    return f"{number(row['ratio']['median'])}x"

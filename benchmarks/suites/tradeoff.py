@@ -2,20 +2,22 @@
 
 Every setting renders the same 8 channels with ``fv.render``, from the same seed, for 16, 32, 64 and 128 steps; the time
 is the whole call's, per image, its own judging included. Scores are held-out ones, divided by what the plain render
-has at the same number of steps; the median of the 8 is told, and the lowest.
+has at the same number of steps; the median of the 8 is told, and the lowest. They are the same in every round.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from functools import partial
+from typing import Any, final
 
 import torch
 
 import featureviz as fv
+from benchmarks.contenders.base import Task
 from benchmarks.contenders.featureviz import wrapped
 from benchmarks.options import Options, told
-from benchmarks.rounds import Spread, group, ratios, rounded
+from benchmarks.rounds import Spread, group, interleaved, ratios, rounded
 from benchmarks.tables import number
 from featureviz.ascent import adam
 
@@ -38,40 +40,55 @@ def settings(steps: int) -> dict[str, dict[str, Any]]:
 def run(options: Options) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     groups: dict[str, Any] = {}
-    counts = STEPS[:1] if options.quick else STEPS
+    rounds, counts = options.rounds(3), STEPS[:1] if options.quick else STEPS
     for layer in LAYERS[:1] if options.quick else LAYERS:
         task = options.task(layer=layer)
         model, goal = wrapped(task), fv.Channel(layer, list(task.units))
         for warm_up in settings(8).values():
             fv.render(model, goal, **warm_up, size=task.size, progress=False)
         for steps in counts:
-            taken: dict[str, list[float | None] | str] = {}
-            scores: dict[str, list[float]] = {}
-            for name, setting in settings(steps).items():
-                started = time.perf_counter()
-                made = fv.render(model, goal, **setting, size=task.size, compile=False, progress=False)
-                taken[name] = [(time.perf_counter() - started) / len(made)]
-                scores[name] = [rounded(v) or 0.0 for v in made.held_out.scores.mean(0).tolist()]
-            facts = {"held-out scores": scores}
-            groups[f"{layer}, {steps} steps"] = group(
-                taken, "s per image", baseline=PLAIN, task=told(task), facts=facts
-            )
-    return {"settings": {"rounds": 1}, "groups": groups}
+            sides = {name: Side(model, goal, task, setting) for name, setting in settings(steps).items()}
+            taken = {**interleaved(sides, rounds)}
+            facts = {"held-out scores": {name: side.scores for name, side in sides.items()}}
+            groups[_title(layer, steps)] = group(taken, "s per image", baseline=PLAIN, task=told(task), facts=facts)
+    return {"settings": {"rounds": rounds}, "groups": groups}
+
+
+@final
+class Side:
+    """Renders with a setting: seconds per image; keeps the held-out scores, one a unit."""
+
+    def __init__(self, model: fv.TappedModel, goal: fv.Objective, task: Task, setting: dict[str, Any]) -> None:
+        self.render = partial(fv.render, model, goal, **setting, size=task.size, compile=False, progress=False)
+        self.scores: list[float] = []
+
+    def __call__(self) -> float:
+        started = time.perf_counter()
+        made = self.render()
+        seconds = (time.perf_counter() - started) / len(made)
+        self.scores = [rounded(v) or 0.0 for v in made.held_out.scores.mean(0).tolist()]
+        return seconds
 
 
 def table(result: dict[str, Any]) -> str:
     """For each setting, what its score is of the plain one's at equal steps, the lowest, and its share of the time."""
     groups = result["groups"]
+    layers, counts = (list(dict.fromkeys(title.split(", ")[i] for title in groups)) for i in (0, 1))
     lines = [
-        f"| score over the plain render's; lowest; time | {' | '.join(groups)} |",
-        "|---" * (len(groups) + 1) + "|",
+        f"| score over the plain render's; lowest; time | | {' | '.join(counts)} |",
+        "|---" * (len(counts) + 2) + "|",
     ]
-    for name in next(iter(groups.values()))["rows"]:
-        cells = []
-        for made in groups.values():
-            scores = made["facts"]["held-out scores"]
-            of = ratios(scores[name], scores[PLAIN])
-            share = made["rows"][name].get("ratio", {"median": 1.0})["median"]
-            cells.append(f"{number(Spread.of(of).median)}; {number(min(v for v in of if v is not None))}; {share:.2f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for layer in layers:
+        made = [groups[f"{layer}, {steps}"] for steps in counts]
+        lines += [f"| {layer} | {name} | {' | '.join(_cell(of, name) for of in made)} |" for name in made[0]["rows"]]
     return "\n".join(lines)
+
+
+def _title(layer: str, steps: int) -> str:
+    return f"{layer}, {steps} steps"
+
+
+def _cell(made: dict[str, Any], name: str) -> str:
+    scores = made["facts"]["held-out scores"]
+    of = ratios(scores[name], scores[PLAIN])
+    return f"{number(Spread.of(of).median)}; {number(min(of))}; {made['rows'][name]['ratio']['median']:.2f}"
