@@ -107,7 +107,8 @@ def _environment(name: str, options: Options) -> dict[str, str]:
     }  # fmt: skip
     if options.device == "cpu":
         given["CUDA_VISIBLE_DEVICES"] = ""  # tools that take a GPU when they see one see none
-    return os.environ | given
+    # As installed, each tool has its bytecode; ours, run from its sources, keeps what the first import compiles.
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | given
 
 
 def ours(name: str) -> bool:

@@ -84,7 +84,7 @@ class Lean:
             if last and model.device.type != "cpu":
                 continue
             try:
-                net = folded(model.net, lambda: model(x, layers), keep, channels_last=last)
+                net = folded(model.net, lambda: model(x[:1], layers), keep, channels_last=last)
                 twin = copy.deepcopy(model, {id(model.enter): model.enter, id(model.net): net})
                 theirs = with_slope(lambda x, twin=twin: list(map(twin(x, layers).__getitem__, layers)), x)
             except ModelError:  # it cannot be copied a second time, or takes maps of one layout only
