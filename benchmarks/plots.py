@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.suites.time_to_activation import COLD, PICTURES
+from benchmarks.suites.tradeoff import PLAIN
 from benchmarks.workload import LAYERS
 from featureviz.rendering import contact_sheet
 
 OURS, THEIRS = "#b4540a", "#8a8780"
 COLOURS = {"lucent": "#0b6a8f", "featureviz": OURS, "featureviz fast": "#e0a060"}
+SHORTCUTS = {PLAIN: OURS, "fast()": "#e0a060", "coarse to fine": THEIRS}  # the others lie on the plain curve, or near
 
 
 def drawn(results: Path, out: Path, pictures: Path = PICTURES) -> list[Path]:
@@ -102,6 +104,28 @@ def time_to_activation(figure: Any, result: dict[str, Any]) -> None:
     panels[-1].legend(fontsize=8)
 
 
+def tradeoff(figure: Any, result: dict[str, Any]) -> None:
+    """Curves: the held-out score as a share of the longest plain render's, against seconds; medians over the units."""
+    layers: dict[str, list[dict[str, Any]]] = {}
+    for title, group in result["groups"].items():
+        layers.setdefault(title.split(", ")[0], []).append(group)
+    figure.set_size_inches(4.0 * len(layers), 3.4)
+    panels = figure.subplots(1, len(layers), squeeze=False)[0]
+    for panel, (layer, groups) in zip(panels, layers.items(), strict=True):
+        goals = groups[-1]["facts"]["held-out scores"][PLAIN]
+        for name, colour in SHORTCUTS.items():
+            at = [group["rows"][name]["median"] for group in groups]
+            scores = [group["facts"]["held-out scores"][name] for group in groups]
+            panel.plot(at, _shares(scores, goals), "o-", color=colour, label=name, markersize=4)
+        panel.set_xscale("log")
+        panel.set_title(layer, fontsize=10)
+        panel.set_xlabel("seconds per image, judging included", fontsize=8)
+        panel.tick_params(labelsize=8)
+    longest = list(result["groups"])[-1].split(", ")[1]
+    panels[0].set_ylabel(f"held-out score over the plain one's, {longest}", fontsize=8)
+    panels[-1].legend(fontsize=8)
+
+
 def scaling(figure: Any, result: dict[str, Any]) -> None:
     """Lines: milliseconds per image-step by number of images and by size; over 2,000 steps."""
     figure.set_size_inches(11, 3.2)
@@ -137,5 +161,6 @@ def _shares(scores: list[list[float]], goals: list[float]) -> list[float]:
 PLOTS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "peers": peers,
     "time_to_activation": time_to_activation,
+    "tradeoff": tradeoff,
     "scaling": scaling,
 }

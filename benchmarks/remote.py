@@ -41,7 +41,7 @@ class Remote:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=log, text=True, cwd=ROOT, env=_environment(name, options),
+                stderr=log, text=True, cwd=ROOT, env=_environment(name, options, Path(self._folder.name)),
             )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -98,12 +98,12 @@ class Remote:
         return self._log.read_text(errors="replace")[-2000:]
 
 
-def _environment(name: str, options: Options) -> dict[str, str]:
+def _environment(name: str, options: Options, folder: Path) -> dict[str, str]:
     peers = [] if options.peers is None or ours(name) else [str(options.peers.resolve())]
     inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     given = {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *peers, *inherited]), "OMP_NUM_THREADS": str(options.threads),
-        "MPLBACKEND": "agg",
+        "MPLBACKEND": "agg", "TORCHINDUCTOR_CACHE_DIR": str(folder / "kernels"),  # none from an earlier run
     }  # fmt: skip
     if options.device == "cpu":
         given["CUDA_VISIBLE_DEVICES"] = ""  # tools that take a GPU when they see one see none

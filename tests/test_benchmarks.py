@@ -282,3 +282,5 @@ def test_plots_are_drawn(tmp_path: Path) -> None:
     assert [file.name for file in files] == [*plain, "bench_pictures.jpg"]
     starts = [b"\x89PNG", b"\x89PNG", b"\xff\xd8\xff"]
     assert all(file.read_bytes().startswith(start) for file, start in zip(files, starts, strict=True))
+    kept = [f"bench_{name}.png" for name in plots.PLOTS if (record.RESULTS / f"{name}.json").is_file()]
+    assert [file.name for file in plots.drawn(record.RESULTS, tmp_path, tmp_path / "none")] == kept
