@@ -96,10 +96,8 @@ def time_to_activation(figure: Any, result: dict[str, Any]) -> None:
                 mark = "o" if len(scores) == 1 else ""  # Lucent is judged at its end alone
                 panel.plot(at, _shares(list(scores.values()), goals), mark or "-", color=colour, label=name)
         panel.axhline(1, color=THEIRS, linewidth=0.8, linestyle=":")
-        panel.set_xscale("log")
         panel.set_title(title.split(",")[0], fontsize=10)
-        panel.set_xlabel("seconds per image, building included", fontsize=8)
-        panel.tick_params(labelsize=8)
+        _by_seconds(panel, "seconds per image, building included")
     panels[0].set_ylabel("held-out score over Lucent's after 256 steps", fontsize=8)
     panels[-1].legend(fontsize=8)
 
@@ -117,10 +115,8 @@ def tradeoff(figure: Any, result: dict[str, Any]) -> None:
             at = [group["rows"][name]["median"] for group in groups]
             scores = [group["facts"]["held-out scores"][name] for group in groups]
             panel.plot(at, _shares(scores, goals), "o-", color=colour, label=name, markersize=4)
-        panel.set_xscale("log")
         panel.set_title(layer, fontsize=10)
-        panel.set_xlabel("seconds per image, judging included", fontsize=8)
-        panel.tick_params(labelsize=8)
+        _by_seconds(panel, "seconds per image, judging included")
     longest = list(result["groups"])[-1].split(", ")[1]
     panels[0].set_ylabel(f"held-out score over the plain one's, {longest}", fontsize=8)
     panels[-1].legend(fontsize=8)
@@ -143,6 +139,18 @@ def scaling(figure: Any, result: dict[str, Any]) -> None:
         panel.set_xlabel(title, fontsize=8)
         panel.set_ylabel(group["unit"], fontsize=8)
         panel.tick_params(labelsize=8)
+
+
+def _by_seconds(panel: Any, label: str) -> None:
+    """A logarithmic axis that says 0.5 and 1 and 2, not powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlabel(label, fontsize=8)
+    panel.tick_params(labelsize=8)
 
 
 def _elapsed(seen: dict[str, Any], n: int) -> list[float]:
