@@ -48,9 +48,11 @@ def run(options: Options) -> dict[str, Any]:
             fv.render(model, goal, **warm_up, size=task.size, progress=False)
         for steps in counts:
             sides = {name: Side(model, goal, task, setting) for name, setting in settings(steps).items()}
-            taken = {**interleaved(sides, rounds)}
+            taken = interleaved(sides, rounds)
             facts = {"held-out scores": {name: side.scores for name, side in sides.items()}}
-            groups[_title(layer, steps)] = group(taken, "s per image", baseline=PLAIN, task=told(task), facts=facts)
+            groups[f"{layer}, {steps} steps"] = group(
+                taken, "s per image", baseline=PLAIN, task=told(task), facts=facts
+            )
     return {"settings": {"rounds": rounds}, "groups": groups}
 
 
@@ -82,10 +84,6 @@ def table(result: dict[str, Any]) -> str:
         made = [groups[f"{layer}, {steps}"] for steps in counts]
         lines += [f"| {layer} | {name} | {' | '.join(_cell(of, name) for of in made)} |" for name in made[0]["rows"]]
     return "\n".join(lines)
-
-
-def _title(layer: str, steps: int) -> str:
-    return f"{layer}, {steps} steps"
 
 
 def _cell(made: dict[str, Any], name: str) -> str:
