@@ -109,9 +109,9 @@ def discovery(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def measured(name: str) -> Callable[[dict[str, Any]], str]:
+def measured(table: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
     """The table of a suite, under it where and when."""
-    return lambda result: f"{suite(name).table(result)}\n\n{caption(result)}"
+    return lambda result: f"{table(result)}\n\n{caption(result)}"
 
 
 def fill() -> None:
@@ -126,8 +126,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "gate_control_blocks": ("gate_control", gate_control_blocks),
     "quadrants": ("quadrants", quadrants),
     "discovery": ("discovery", discovery),
-    "peers_short": ("peers", peers.short),
-} | {name: (name, measured(name)) for name in SUITES}
+    "peers_short": ("peers", measured(peers.short)),
+} | {name: (name, measured(suite(name).table)) for name in SUITES}
 
 if __name__ == "__main__":
     fill()

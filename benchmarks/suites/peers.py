@@ -13,7 +13,7 @@ from benchmarks.contenders import CONTENDERS, CROWD, notes
 from benchmarks.options import Options, told
 from benchmarks.remote import race
 from benchmarks.rounds import group
-from benchmarks.tables import caption, matrix, number
+from benchmarks.tables import matrix, number
 from benchmarks.workload import LAYERS, units
 
 STANDARD, SLOW = "features.13", ("faccent", "horama")
@@ -47,8 +47,7 @@ def table(result: dict[str, Any]) -> str:
 
 def short(result: dict[str, Any]) -> str:
     """How many times featureviz' milliseconds each takes, no more."""
-    figures = matrix(result, list(result["groups"]), _times, corner="times featureviz")
-    return f"{figures}\n\n{caption(result)}"
+    return matrix(result, list(result["groups"]), _times, corner="times featureviz")
 
 
 def _times(row: dict[str, Any]) -> str:
