@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
+from featureviz.copying import private_copy
 from featureviz.errors import ModelError, out_of_memory
 from featureviz.folding import NORMS, folded, keep_float32
 
@@ -77,16 +78,16 @@ class Lean:
     @torch.no_grad()
     def _checked(self, layers: Sequence[str], size: tuple[int, int], read: Collection[str], n: int) -> TappedModel:
         """The leanest copy that gives the same activations on ``n`` images of noise, and gradients at all."""
-        model, x = self.model, self.model.probe(n, size)
-        activations, everything = model(x, layers), dict(model.net.named_modules())
+        model, x, everything = self.model, self.model.probe(n, size), dict(self.model.net.named_modules())
+        exact = in_float64 if model.device.type != "cpu" else lambda model: model  # a GPU's float32 keeps ten bits
+        activations = exact(model)(x, layers)
         mine = [activations[name].float() for name in layers]
-        for last, keep in ((True, read), (False, read), (True, everything), (False, everything)):
-            if last and model.device.type != "cpu":
-                continue
+        for last, keep in ((last, keep) for keep in (read, everything) for last in layouts(model.device)):
             try:
                 net = folded(model.net, lambda: model(x[:1], layers), keep, channels_last=last)
                 twin = copy.deepcopy(model, {id(model.enter): model.enter, id(model.net): net})
-                theirs = with_slope(lambda x, twin=twin: list(map(twin(x, layers).__getitem__, layers)), x)
+                wide = exact(twin)
+                theirs = with_slope(lambda x, wide=wide: list(map(wide(x, layers).__getitem__, layers)), x)
             except ModelError:  # it cannot be copied a second time, or takes maps of one layout only
                 continue
             except RuntimeError as error:  # in place it overwrites what a gradient needs, as the original does
@@ -96,6 +97,16 @@ class Lean:
             if all(bool((a - b).abs().max() < 1e-4 * a.abs().max()) for a, b in zip(mine, theirs, strict=False)):
                 return twin  # not ``<=``: maps of zeros prove nothing
         return model
+
+
+def layouts(device: torch.device) -> tuple[bool, ...]:
+    """Whether to try channels last, in the order of preference."""
+    return (True, False) if device.type == "cpu" else (False,)
+
+
+def in_float64(model: TappedModel) -> TappedModel:
+    """A copy whose convolutions and matrix products are exact to the fifth digit on any device."""
+    return copy.deepcopy(model, {id(model.enter): model.enter, id(model.net): private_copy(model.net)}).double()
 
 
 @torch.enable_grad()

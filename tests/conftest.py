@@ -48,6 +48,12 @@ def embedded() -> fv.TappedModel:
     return fv.load("embedded")
 
 
+@pytest.fixture
+def no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's float32 convolutions keep all bits, as a CPU's do."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture(scope="session")
 def real_weights() -> Path:
     """A MobileNetV3-Large of natural-image features, where FEATUREVIZ_REAL_WEIGHTS names it or it lies beside."""

@@ -22,6 +22,7 @@ from featureviz.errors import ModelError
 from featureviz.folding import CONVOLUTIONS, NORMS, folded
 from featureviz.gradients import redirected
 from featureviz.image import FourierImage
+from featureviz.lean import in_float64
 from featureviz.trunk import Trunk
 from tests import forms
 from tests.conftest import TinySE
@@ -553,3 +554,11 @@ def test_folded_alone() -> None:
 
 def _stop() -> None:
     raise ModelError("stopped")
+
+
+def test_a_copy_in_float64_is_the_same_network(embedded: fv.TappedModel) -> None:
+    twin, x = in_float64(embedded), embedded.probe(2)
+    a, b = (model(x, ["features.9", "output"]) for model in (embedded, twin))
+    assert all(b[name].dtype == torch.float64 for name in b)
+    assert all(torch.allclose(a[name], b[name].float(), rtol=1e-4, atol=1e-4) for name in b)
+    assert embedded(x, ["features.9"])["features.9"].dtype == torch.float32

@@ -408,6 +408,7 @@ def test_progress_shows_score_and_rate(tiny: fv.TappedModel, capsys: pytest.Capt
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.usefixtures("no_tf32")
 def test_cuda_renders_what_the_cpu_renders(embedded: fv.TappedModel) -> None:
     goal = fv.Gate("features.7.block.2", [3, 14])
     here = fv.render(embedded, goal, steps=10, size=64, progress=False)
