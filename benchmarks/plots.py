@@ -18,7 +18,7 @@ from featureviz.rendering import contact_sheet
 
 OURS, FAST, THEIRS = "#b4540a", "#e0a060", "#8a8780"
 COLOURS = {"lucent": "#0b6a8f", "featureviz": OURS, "featureviz fast": FAST}
-SHORTCUTS = {PLAIN: OURS, "fast()": FAST, "coarse to fine": THEIRS}  # the others lie on the plain curve, or near
+SHORTCUTS = {PLAIN: OURS, "fast()": FAST}  # the others lie on the plain curve, or near
 
 
 def drawn(results: Path, out: Path, pictures: Path = PICTURES) -> list[Path]:

@@ -47,20 +47,18 @@ from featureviz.objectives import Direction as Direction
 from featureviz.objectives import Gate as Gate
 from featureviz.objectives import Logit as Logit
 from featureviz.objectives import Neuron as Neuron
-from featureviz.plateau import Plateau as Plateau
 from featureviz.render import render as render
 from featureviz.rendering import Rendering as Rendering
 from featureviz.rendering import read_recipe as read_recipe
 from featureviz.rng import Rng as Rng
-from featureviz.roll import roll as roll
 from featureviz.spec import parse as parse
 
 __version__ = _version("featureviz")
 __all__ = [
     "Activations", "Ascent", "Channel", "Content", "DeepDream", "Direction", "FeaturevizError", "FourierImage", "Gate",
     "GateContrast", "GateSite", "GateValue", "GatedChannel", "HeldOut", "Hidden", "Landing", "Logit", "Neuron",
-    "NonFinite", "Objective", "Parameterization", "PerImage", "PixelImage", "Plateau", "Quadrant", "Rendering", "Rng",
+    "NonFinite", "Objective", "Parameterization", "PerImage", "PixelImage", "Quadrant", "Rendering", "Rng",
     "Rows", "TappedModel", "adam", "detach", "evaluate", "fast", "freeze", "gates", "hold", "lab",
-    "layers", "load", "nn", "objective", "parse", "read_recipe", "redirected", "render", "roll", "scale", "shift",
+    "layers", "load", "nn", "objective", "parse", "read_recipe", "redirected", "render", "scale", "shift",
     "sum", "swap", "transform", "wrap",
 ]  # fmt: skip

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from featureviz.activations import Rows
 from featureviz.allocator import headroom
-from featureviz.crop import cropped
 from featureviz.errors import InvalidInput, NonFinite, out_of_memory
 from featureviz.evaluate import prepared
 from featureviz.image import Parameterization
@@ -38,7 +37,6 @@ class Ascent:
         optimizer: makes the optimizer from the leaves; it minimises the negated score.
         seed: of the draws.
         numbers: the number of each image, which with the seed keys its draws; 0, 1, 2... if left out.
-        start: the step that keys its first draws, or one an image: to go on with images made elsewhere.
         capacity: how many steps there is room for.
         rate: the learning rate of each step, set before it; the optimizer's own if left out.
         redirect: how many of the first steps send gradients through dead activations (:mod:`featureviz.gradients`).
@@ -61,7 +59,6 @@ class Ascent:
         optimizer: MakeOptimizer | None = None,
         seed: int = 0,
         numbers: Sequence[int] | None = None,
-        start: int | Sequence[int] = 0,
         capacity: int = 512,
         rate: Callable[[int], float] | None = None,
         redirect: int = 0,
@@ -77,13 +74,15 @@ class Ascent:
             raise InvalidInput(f"views={views} was given; expected at least 1")
         device = model.device
         self.model, self.image = model, image.to(device)
-        self._whole = prepared(objective, model)
+        self.objective = prepared(objective, model)
         self.pipeline = Pipeline(transforms).to(device)
         self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
         self.optimizer = (optimizer or adam(0.05))(self.leaves)
-        first = start if isinstance(start, int) else torch.tensor(start)
-        self.rng = Rng(seed, n if numbers is None else torch.tensor(numbers), views, device, first)
-        self.aim()
+        self.rng = Rng(seed, n if numbers is None else torch.tensor(numbers), views, device)
+        with torch.no_grad():
+            height, width = self.image().shape[-2:]
+        self.size = model.input_size((height, width))
+        self._divide(*self._at_once())
         self.trunk = Trunk(model, self.objective.layers, precision=precision, compile=compile)
         self._headroom: Tensor | None = None
         self.scores = torch.zeros(capacity, n, device=device)
@@ -91,33 +90,13 @@ class Ascent:
         self._done, self._failed_at = (torch.tensor(i, device=device) for i in (0, -1))
         self._before = [torch.empty_like(leaf) for leaf in self.leaves]
 
-    def aim(self, share: float = 1.0) -> None:
-        """From now on show the network views of ``share`` of the side it wants: coarse ones cost it less."""
-        with torch.no_grad():
-            height, width = self.image().shape[-2:]
-        height, width = self.model.input_size((height, width))
-        self.size = max(1, round(share * height)), max(1, round(share * width))
-        self.crop = cropped(self.model, self._whole, self.size)
-        self.objective = self._whole if self.crop is None else self.crop.objective
+    def _at_once(self) -> tuple[int, int]:
+        """How many images, and views of each, go through the network together."""
         views, images = self.rng.views, len(self.image)
         if self.model.device.type == "cpu" and not self.objective.across_batch:
-            height, width = self.seen
-            at_once = max(1, PIXELS // (height * width))
+            at_once = max(1, PIXELS // (self.size[0] * self.size[1]))
             images, views = _evenly(images, max(1, at_once // views)), _evenly(views, at_once)
-        self._divide(images, views)
-
-    @property
-    def seen(self) -> tuple[int, int]:
-        """Height and width of what runs through the network: the view, or the crop of it."""
-        return self.size if self.crop is None else self.crop.box.size
-
-    def adopt(self, leaves: Sequence[nn.Parameter]) -> None:
-        """Move these from now on, in the place of ``leaves`` and in their order; the optimizer's state is theirs."""
-        new = dict(zip(self.leaves, leaves, strict=True))
-        for group in self.optimizer.param_groups:
-            group["params"] = [new[leaf] for leaf in group["params"]]
-        self.leaves = list(leaves)
-        self._before = [torch.empty_like(leaf) for leaf in self.leaves]
+        return images, views
 
     def step(self) -> None:
         """One step up; no host synchronisation."""
@@ -219,8 +198,7 @@ class Ascent:
 
     def _score(self, objective: Objective, images: Tensor, part: _Part) -> Tensor:
         """The share that the part's views have in the scores of its images."""
-        rng, crop = part.rng.again(), self.crop
-        views = self.pipeline(images, rng, self.size) if crop is None else crop.views(self.pipeline, images, rng)
+        views = self.pipeline(images, part.rng.again(), self.size)
         seen = self.trunk(views, part.rows, redirect=self.steps_done < self.redirect)  # of views [M,C,h,w]
         if self._headroom is None:
             self._headroom = headroom(self.model.device)  # above all that the forward holds

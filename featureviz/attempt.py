@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Any, Literal, final
 
 import torch
@@ -14,11 +13,9 @@ from tqdm import tqdm
 
 from featureviz.ascent import Ascent
 from featureviz.capture import stepper
-from featureviz.coarse import decoded, grow, shrunk
 from featureviz.devices import Lane
-from featureviz.errors import InvalidInput, NonFinite
+from featureviz.errors import NonFinite
 from featureviz.evaluate import evaluate
-from featureviz.image.base import Size
 from featureviz.model import TappedModel
 from featureviz.objective import Objective
 
@@ -35,37 +32,14 @@ class Attempt:
     stopped: KeyboardInterrupt | NonFinite | None
 
 
-def phases_of(coarse: Sequence[tuple[int, float]], steps: int) -> list[tuple[int, float]]:
-    """When each phase ends, and the share of the full side it works on; the last one is the whole."""
-    ends, shares = [0], [0.0]
-    for count, share in coarse:
-        ends.append(ends[-1] + count)
-        shares.append(share)
-    if any(a >= b for a, b in pairwise([*shares, 1.0])) or any(a >= b for a, b in pairwise(ends)) or ends[-1] > steps:
-        raise InvalidInput(
-            f"coarse={list(coarse)} was given for {steps} steps; expected pairs of steps and rising shares below 1,"
-            " such as [(16, 0.25), (16, 0.5)]"
-        )
-    return [*zip(ends[1:], shares[1:], strict=True), (steps, 1.0)]
-
-
 def climb(
-    ascent: Ascent,
-    phases: Sequence[tuple[int, float]],
-    full: Size | None,
-    wanted: set[int],
-    label: str | None,
-    capture: bool | Literal["auto"],
-    lane: Lane,
+    ascent: Ascent, steps: int, wanted: set[int], label: str | None, capture: bool | Literal["auto"], lane: Lane
 ) -> Attempt:
-    """Run through ``phases``, images growing to ``full`` if that is given, with a bar if there is a label for it.
-
-    In pace with the ``lane`` of other devices.
-    """
+    """Take ``steps``, with a bar if there is a label for it; in pace with the ``lane`` of other devices."""
     stopped: KeyboardInterrupt | NonFinite | None = None
     on_host = ascent.model.device.type == "cpu"  # elsewhere each look at a number waits for the device
-    n, steps = len(ascent.image), phases[-1][0]
-    kept: dict[int, Tensor] = {0: decoded(ascent, full)} if 0 in wanted else {}
+    n = len(ascent.image)
+    kept: dict[int, Tensor] = {0: ascent.images()} if 0 in wanted else {}
     with tqdm(total=steps, desc=label, disable=label is None, unit="step", mininterval=0.3) as bar:
 
         def show(ascent: Ascent) -> None:
@@ -78,18 +52,16 @@ def climb(
                 bar.set_postfix({"score": f"{score:.3g}", "images/s": rate}, refresh=False)
 
         try:
-            for end, share in phases:
-                grow(ascent, full and shrunk(full, share), share)
-                runner = stepper(ascent, capture, end - ascent.steps_done)
-                for stop in [*sorted(s for s in wanted if ascent.steps_done < s < end), end]:
-                    runner.run(stop - ascent.steps_done, every=1 if on_host else 16, on=show)
-                    if stop in wanted:
-                        kept[stop] = decoded(ascent, full)
+            runner = stepper(ascent, capture, steps)
+            for stop in [*sorted(s for s in wanted if 0 < s < steps), steps]:
+                runner.run(stop - ascent.steps_done, every=1 if on_host else 16, on=show)
+                if stop in wanted:
+                    kept[stop] = ascent.images()
         except (KeyboardInterrupt, NonFinite) as error:
             stopped = error
             lane.stop()
     return Attempt(
-        type(ascent.image).__name__, decoded(ascent, full), ascent.scores[: ascent.steps_done].cpu(), kept, stopped
+        type(ascent.image).__name__, ascent.images(), ascent.scores[: ascent.steps_done].cpu(), kept, stopped
     )
 
 

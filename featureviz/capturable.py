@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -88,8 +87,7 @@ def _located(ascent: Ascent) -> list[str]:
     with torch.enable_grad():
         images = watched(f"the image {type(a.image).__name__}", a.image)
         seen, rng = images.detach()[part.images].requires_grad_(), part.rng.again()
-        make = partial(a.pipeline, size=a.size) if a.crop is None else partial(a.crop.views, a.pipeline)
-        views = watched("the transforms: one", make, seen, rng)
+        views = watched("the transforms: one", a.pipeline, seen, rng, a.size)
         activations = watched(f"the network {a.model.name}", a.trunk, views, part.rows)
         for leaf in a.objective.leaves():
             watched(f"the objective {leaf.spec}", leaf, activations)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, final
 
 import torch
@@ -13,9 +13,6 @@ from torch import Tensor
 from featureviz.ascent import Ascent
 from featureviz.capturable import set_up, why_not
 from featureviz.errors import FeaturevizError, InvalidInput
-from featureviz.image import Parameterization
-from featureviz.objective import Objective
-from featureviz.retarget import renew, retarget
 
 WARM_UP = 3  # steps before a recording: libraries choose their kernels, compilers compile, memory finds its places
 WORTH = 32  # steps from which on "auto" captures, since making the graphs takes the time of about ten
@@ -33,7 +30,7 @@ class Captured:
     """``ascent.step()`` without Python: recorded in CUDA graphs, replayed by one launch.
 
     Whatever a step reads or writes stays where it is: leaves, optimizer state, the step that keys the draws, scores,
-    and the objective's indices. So every replay draws new views, and one graph serves any units (:meth:`retarget`).
+    and the objective's indices. So every replay draws new views.
 
     Redirected first steps have a graph of their own, for they are other kernels; eager they would be most of the time
     of a short render. The very first step runs eagerly, since an optimizer makes its state in it. A recording is
@@ -70,16 +67,10 @@ class Captured:
             self._capture()
         self.ascent.run(steps, every, on, self.step)
 
-    def retarget(
-        self, objective: Objective, image: Parameterization, *, seed: int = 0, numbers: Sequence[int] | None = None
-    ) -> None:
-        """Go for another objective of the same kind, from the start; see :func:`~featureviz.retarget.retarget`."""
-        retarget(self.ascent, objective, image, seed=seed, numbers=numbers)
-
     def _seen(self) -> Any:
         """What a step would run on which leaves, on the host's side."""
         a = self.ascent
-        network = a.trunk.network(a.seen)
+        network = a.trunk.network(a.size)
         return network, a.size, tuple(a.model.interventions), [id(leaf) for leaf in a.leaves]
 
     def _capture(self) -> None:
@@ -109,7 +100,7 @@ class Captured:
                 for tensor, before in [*kept, *(state or [])]:
                     tensor.copy_(before)
             if fresh:
-                renew(a.optimizer)
+                _renew(a.optimizer)
             a.rng.again()
             a.steps_done, a.rate = done, rate
         self._made_for, self._leaves = self._seen(), [*a.leaves]
@@ -158,6 +149,24 @@ class Captured:
         self.ascent.rng.again()
         self.ascent._done.zero_()
         self.ascent.steps_done = 0 if redirect else self.ascent.redirect
+
+
+def _renew(optimizer: torch.optim.Optimizer) -> None:
+    """Let ``optimizer`` start from nothing: what its next step makes for state goes to where the old state is."""
+    old = {leaf: dict(state) for leaf, state in optimizer.state.items()}
+    if not old:
+        return  # it has not made a step since it was made, or since the last time
+    optimizer.state.clear()
+
+    def settle(*_: Any) -> None:
+        handle.remove()
+        for leaf, state in old.items():
+            for name, value in optimizer.state[leaf].items():
+                place = state.get(name)
+                if isinstance(place, Tensor) and isinstance(value, Tensor):
+                    optimizer.state[leaf][name] = place.copy_(value)
+
+    handle = optimizer.register_step_post_hook(settle)
 
 
 def stepper(ascent: Ascent, capture: bool | Literal["auto"] = "auto", steps: int = WORTH) -> Ascent | Captured:

@@ -14,7 +14,6 @@ from featureviz.taps import OUTPUT
 
 if TYPE_CHECKING:
     from featureviz.model import TappedModel
-    from featureviz.plateau import Plateau
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,11 +48,7 @@ def _demo(args: argparse.Namespace) -> int:
 def _render(args: argparse.Namespace) -> int:
     from featureviz.gallery import render_specs
 
-    how = {"precision": args.precision, **_ascent(args)}
-    if args.patience is None:
-        how |= {"attempts": args.attempts, "compile": args.compile}
-    else:
-        how |= {"plateau": _plateau(args)}
+    how = {"precision": args.precision, "attempts": args.attempts, "compile": args.compile, **_ascent(args)}
     page = render_specs(
         _model(args), args.spec, args.out, batch=args.batch, size=args.size, views=args.views, seed=args.seed,
         device=args.device, **how,
@@ -71,14 +66,6 @@ def _ascent(args: argparse.Namespace) -> dict[str, Any]:
     if args.fast:
         return fast(args.steps) if args.steps else fast()
     return {"steps": args.steps or 512, "lr": 0.05 if args.lr is None else args.lr}
-
-
-def _plateau(args: argparse.Namespace) -> Plateau:
-    from featureviz.plateau import Plateau
-
-    if args.fast or args.attempts > 1 or args.compile is True:
-        raise InvalidInput("--patience ends each image by itself: leave out --fast, --attempts and --compile")
-    return Plateau(patience=args.patience)
 
 
 def _layers(args: argparse.Namespace) -> int:
@@ -142,9 +129,6 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--attempts", type=positive, default=1, help="keep the best of so many (default: 1)")
     render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
     render.add_argument("--fast", action="store_true", help="64 steps that count: the preset fv.fast()")
-    render.add_argument(
-        "--patience", type=positive, metavar="N", help="end an image after N times 16 steps without progress"
-    )
     render.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the network")
     render.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, default="auto", help="the network (default: if it pays)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, final
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from featureviz.activations import Activations
 from featureviz.errors import InvalidInput
 from featureviz.objective import Objective
-from featureviz.objectives import INDEXED, Gate
+from featureviz.objectives import Gate
 from featureviz.taps import CONTENT, GATE, GATE_VALUE, GATED, HIDDEN
 from featureviz.units import Units, as_units, chosen
 from featureviz.writing import named
@@ -36,8 +36,6 @@ class SiteObjective(Objective):
         kind: how specs write it.
         layers: the prefixes of what it reads of the site.
     """
-
-    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
 
     def __init__(self, site: GateSite | str, unit: Units, kind: str, layers: Sequence[str]) -> None:
         name = site if isinstance(site, str) else site.name
@@ -157,8 +155,6 @@ class GateContrast(SiteObjective):
         sign: 1 opens the gate, -1 closes it.
     """
 
-    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED | {"natural"}
-
     def __init__(
         self, site: GateSite | str, unit: Units, natural: GateStatistics, *, weight: float = 1.0, sign: int = 1
     ) -> None:
@@ -196,8 +192,6 @@ class Quadrant(SiteObjective):
         gate: "open" or "shut", by its logit.
         level: the quantile to pass, 0.9; for low and shut 1 - level.
     """
-
-    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED | {"natural", "level"}
 
     def __init__(
         self,

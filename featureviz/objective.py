@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +25,12 @@ class Objective(nn.Module, ABC):
         across_batch: whether a score depends on the other images, so that a batch must not be split.
 
     ``forward(activations) -> [M]``, one score a row, row i from row i alone. Objectives are immutable: ``a + b``,
-    ``a - b``, ``2 * a``, ``a * b``, ``-a`` and ``a / 2`` make new ones. Target vectors and indices are buffers; a class
-    whose other attributes only say again what buffers hold names them in ``IN_BUFFERS``, so that a captured step can
-    be handed another objective of its kind.
+    ``a - b``, ``2 * a``, ``a * b``, ``-a`` and ``a / 2`` make new ones. Target vectors and indices are buffers.
 
     >>> from featureviz.objectives import Channel
     >>> 2 * Channel("features.12", 17) - Channel("features.3", 4) / 2
     2*features.12:17 - 0.5*features.3:4
     """
-
-    IN_BUFFERS: ClassVar[frozenset[str]] = frozenset({"spec"})
 
     def __init__(self, layers: Iterable[str], spec: str = "", n: int = 1, *, across_batch: bool = False) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ A unit may be one index, for any number of images, or a list of N: image i of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,6 @@ from featureviz.writing import named
 if TYPE_CHECKING:
     from featureviz.gates import GateSite
 
-INDEXED = frozenset({"spec", "units"})  # what an objective's ``index`` holds on the device
-
 
 @final
 class Channel(Objective):
@@ -35,8 +33,6 @@ class Channel(Objective):
     >>> Channel("features.12", 17), Channel("features.12", [3, 14, 15])
     (features.12:17, features.12:[3, 14, 15])
     """
-
-    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
 
     def __init__(self, layer: str, unit: Units) -> None:
         units, written = as_units(unit, f"Channel({layer!r})")
@@ -63,8 +59,6 @@ class Neuron(Objective):
     >>> Neuron("features.12", 17), Neuron("features.12", 17, 3, 4)
     (features.12:17@centre, features.12:17@3,4)
     """
-
-    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
 
     def __init__(self, layer: str, unit: Units, y: int | None = None, x: int | None = None) -> None:
         units, written = as_units(unit, f"Neuron({layer!r})")
@@ -161,8 +155,6 @@ class Logit(Objective):
     (logit:207, logit:"golden retriever")
     """
 
-    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED | {"wanted"}
-
     def __init__(self, unit: int | str | Sequence[int | str]) -> None:
         several = not isinstance(unit, str) and hasattr(unit, "__len__")
         each: Any = unit if several else (unit,)
@@ -233,8 +225,6 @@ class Gate(Objective):
     >>> -Gate("features.12.block.2", 17)
     -gate:features.12.block.2:17
     """
-
-    IN_BUFFERS: ClassVar[frozenset[str]] = INDEXED
 
     def __init__(self, site: GateSite | str, unit: Units) -> None:
         name = site if isinstance(site, str) else site.name

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.ascent import Ascent, MakeOptimizer, adam
-from featureviz.attempt import Attempt, better, climb, phases_of, recipe, together
-from featureviz.coarse import shrunk
+from featureviz.attempt import Attempt, better, climb, recipe, together
 from featureviz.devices import Devices, replicas, side_by_side, spread
 from featureviz.errors import InvalidInput, NonFinite
 from featureviz.evaluate import Goal, as_objective, evaluate
@@ -45,7 +44,6 @@ def render(
     snapshots: Iterable[int] = (),
     attempts: int = 1,
     redirect: int = 16,
-    coarse: Sequence[tuple[int, float]] = (),
     precision: Precision = "float32",
     compile: bool | Literal["auto"] = "auto",
     capture: bool | Literal["auto"] = False,
@@ -72,8 +70,6 @@ def render(
         attempts: renders from that many seeds and keeps, for each image, the best under held-out views.
         redirect: how many of the first steps send gradients through activations that are dead for a whole image, as
             Lucid does; where none is dead, nothing changes.
-        coarse: ``[(16, 0.5)]`` spends the first 16 steps on half of the image's and of the network's side
-            (:mod:`featureviz.coarse`); several pairs, from coarse to fine, follow each other.
         precision: of the network, ``"float32"`` or ``"bfloat16"``.
         compile: whether to compile the network, which takes tens of seconds, once for each shape. ``"auto"`` does
             so where that many steps and images are asked for that it pays.
@@ -95,14 +91,12 @@ def render(
     stages = list(robust() if transforms is None else transforms)
     make = _optimizer(optimizer, lr)
     wanted = checked(steps, views, attempts, redirect, snapshots)
-    phases = phases_of(coarse, steps)
     rate = None if not callable(lr) else lambda step: lr(step / max(1, steps))
     compiled = steps * views * goal.n >= WORTH_COMPILING if compile == "auto" else compile
     best: Attempt | None = None
     for attempt in range(attempts):
         own = seed + attempt * 1_000_003  # far apart, so that neighbouring seeds do not share attempts
-        begin = shrunk(size, phases[0][1]) if image is None and coarse else size
-        start = first_image(image, goal.n, begin, own, numbers, here.channels)
+        start = first_image(image, goal.n, size, own, numbers, here.channels)
         shares = spread(models, goal, start, numbers)
         ascents = [
             Ascent(
@@ -113,10 +107,8 @@ def render(
             for i, share in enumerate(shares)
         ]  # fmt: skip
         title = label(goal) + (f" ({attempt + 1} of {attempts})" if attempts > 1 else "")
-        full, labels = size if image is None else None, [title if progress else None, *[None] * (len(shares) - 1)]
-        climbs = [
-            partial(climb, a, phases, full, wanted, told, capture) for a, told in zip(ascents, labels, strict=True)
-        ]
+        labels = [title if progress else None, *[None] * (len(shares) - 1)]
+        climbs = [partial(climb, a, steps, wanted, told, capture) for a, told in zip(ascents, labels, strict=True)]
         tried = together(side_by_side(climbs, [share.model for share in shares]))
         best = tried if best is None else better(best, tried, here, goal, seed, numbers)
         if best.stopped is not None:
@@ -126,7 +118,6 @@ def render(
     how = getattr(make, "__name__", str(make)) + (f", lr by {getattr(lr, '__name__', repr(lr))}" if rate else "")
     asked = {
         "seed": seed, "attempts": attempts, "views": views, "steps": steps, "optimizer": how, "redirect": redirect,
-        **({"coarse": [list(pair) for pair in coarse]} if coarse else {}),
         **({"precision": precision} if precision != "float32" else {}),
     }  # fmt: skip
     rendering = Rendering(

@@ -47,7 +47,7 @@ class Rng:
         images: how many images, or their numbers ``[N]``.
         views: rows an image.
         device: where the numbers are made.
-        step: the step to start at, or one an image, ``[N]``.
+        step: the step to start at.
 
     Within a step each call is a new draw; ``at(step)`` and ``advance()`` start the next step's draws.
 
@@ -64,14 +64,14 @@ class Rng:
         images: int | Tensor,
         views: int = 1,
         device: torch.device | str | None = None,
-        step: int | Tensor = 0,
+        step: int = 0,
     ) -> None:
         numbers = torch.arange(images) if isinstance(images, int) else images
         numbers = numbers.to(device=device, dtype=torch.int64)
         state = _absorb(torch.full_like(numbers, _signed(seed % (1 << 64))), numbers)
         view = torch.arange(views, device=numbers.device)
         self.views = views
-        self.step = torch.as_tensor(step, dtype=torch.int64, device=numbers.device).clone()
+        self.step = torch.tensor(step, dtype=torch.int64, device=numbers.device)
         self._rows = _absorb(state[:, None], view[None, :]).flatten()  # [M]
         self._restart()
 
@@ -87,7 +87,6 @@ class Rng:
         twin = copy.copy(self)
         twin._rows = self._rows.view(-1, self.views)[images, views]
         twin.views, twin._rows = twin._rows.shape[1], twin._rows.flatten()
-        twin.step = self.step[images] if self.step.ndim else self.step  # the same memory, not a copy
         return twin.again()
 
     def again(self) -> Rng:
@@ -105,13 +104,6 @@ class Rng:
         self.step.fill_(step)
         self._restart()
         return self
-
-    def rekey(self, seed: int, images: int | Tensor, step: int | Tensor = 0) -> None:
-        """Draw for as many other images; in the memory that its parts and a captured graph know."""
-        other = Rng(seed, images, self.views, self.device, step)
-        self._rows.copy_(other._rows)
-        self.step.copy_(other.step)
-        self._restart()
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
         """Uniform in [low, high), ``[M, *shape]`` float32."""
@@ -143,8 +135,7 @@ class Rng:
         self._block = torch.empty(0)
 
     def _hash(self, count: int) -> Tensor:
-        step = self.step.repeat_interleave(self.views) if self.step.ndim else self.step
-        state = _absorb(_absorb(self._rows, step), self._draw)
+        state = _absorb(_absorb(self._rows, self.step), self._draw)
         self._draw += 1
         counter = torch.arange(1, count + 1, device=self.device) * _GOLDEN
         return _mix(state[:, None] + counter)  # [M, count]

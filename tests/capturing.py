@@ -1,4 +1,4 @@
-"""Ascents to capture, retarget and look into, and what they hold in memory."""
+"""Ascents to capture and look into, and what they hold in memory."""
 
 from typing import Any
 
@@ -34,15 +34,6 @@ def ascent_of(model: fv.TappedModel, goal: fv.Objective | str, n: int = 2, **opt
     size = options.pop("size", 24)
     image = options.pop("image", None) or fv.FourierImage(n, size, seed=options.get("seed", 0))
     return fv.Ascent(model, goal, image, **{"transforms": [*robust(), Noise()], "views": 2, **options})
-
-
-def memory(ascent: fv.Ascent) -> list[int]:
-    """Where everything lies that a captured step would read or write."""
-    optimizer = [t for state in ascent.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
-    own = [ascent.scores, ascent.rng.step, ascent.rng._rows, ascent._failed_at, ascent._done, *ascent._before]
-    rows = [t for part in ascent.parts for t in (part.rng.step, part.rng._rows, part.rows.image)]
-    tensors = [*ascent.leaves, *ascent.image.buffers(), *optimizer, *own, *rows, *ascent.objective.buffers()]
-    return [t.data_ptr() for t in tensors]
 
 
 def halved(ascent: fv.Ascent, times: int) -> fv.Ascent:

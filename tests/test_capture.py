@@ -15,7 +15,7 @@ from featureviz.capturable import why_not
 from featureviz.capture import Captured, Uncapturable, stepper
 from featureviz.errors import InvalidInput
 from featureviz.transform import Jitter, Pixelwise
-from tests.capturing import OPTIMIZERS, ascent_of, memory
+from tests.capturing import OPTIMIZERS, ascent_of
 
 ON_CPU = "the model is on cpu, and graphs need a CUDA device"
 
@@ -141,7 +141,7 @@ def cuda(test: Any) -> Any:
     return pytest.mark.cuda(pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")(test))
 
 
-GATES, OTHERS = fv.Gate("features.7.block.2", [3, 14, 15, 92]), fv.Gate("features.7.block.2", [65, 35, 89, 79])
+GATES = fv.Gate("features.7.block.2", [3, 14, 15, 92])
 
 
 @pytest.fixture(scope="module")
@@ -199,22 +199,6 @@ def test_a_replay_allocates_nothing(there: fv.TappedModel) -> None:
 
 
 @cuda
-@pytest.mark.parametrize("name", ["adam", "nadam"])
-def test_one_graph_serves_the_next_units(there: fv.TappedModel, name: str) -> None:
-    ascent = on_device(there, optimizer=OPTIMIZERS[name])
-    captured = Captured(ascent)
-    captured.run(12)
-    graphs, places = list(captured._graphs.values()), memory(ascent)
-    captured.retarget(OTHERS, fv.FourierImage(4, 64, seed=6), seed=6)
-    captured.run(30)
-    assert list(captured._graphs.values()) == graphs
-    assert memory(ascent) == places
-    fresh = on_device(there, OTHERS, optimizer=OPTIMIZERS[name], seed=6)
-    fresh.run(30)
-    assert torch.allclose(ascent.scores[:30], fresh.scores[:30], rtol=2e-2, atol=2e-2)
-
-
-@cuda
 def test_a_step_that_cannot_be_captured_is_named_and_still_runs(there: fv.TappedModel) -> None:
     waits = on_device(there, GATES + reads_back("features.4"))
     with pytest.raises(Uncapturable, match=r"the objective reads_back\(features.4\) goes through the host"):
@@ -233,25 +217,14 @@ def test_a_step_that_cannot_be_captured_is_named_and_still_runs(there: fv.Tapped
 def test_a_schedule_takes_effect(there: fv.TappedModel) -> None:
     ascent = on_device(there, rate=lambda step: 0.0 if 8 <= step < 11 else 0.05)
     captured, pictures = Captured(ascent), list[Tensor]()
-    for _ in range(2):
-        captured.run(8)
+    for steps in (8, 3, 3):
+        captured.run(steps)
         pictures.append(ascent.images())
-        captured.run(3)
-        pictures.append(ascent.images())
-        captured.retarget(OTHERS, fv.FourierImage(4, 64))
     eager = on_device(there, rate=ascent.rate)
     eager.run(11)
     assert torch.equal(pictures[0], pictures[1])
-    assert torch.equal(pictures[2], pictures[3])
-    assert not torch.equal(pictures[0], pictures[2])
+    assert not torch.equal(pictures[1], pictures[2])
     assert torch.allclose(pictures[1], eager.images(), atol=2e-2)
-
-
-@cuda
-def test_a_grown_image_is_captured_anew(there: fv.TappedModel) -> None:
-    options: dict[str, Any] = {"coarse": [(40, 0.5)], "steps": 80, "size": 64, "progress": False}
-    eager, captured = (fv.render(there, "features.6:[3, 5]", capture=c, **options) for c in (False, True))
-    assert torch.allclose(captured.scores, eager.scores, rtol=5e-2, atol=5e-2)
 
 
 @cuda

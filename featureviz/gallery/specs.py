@@ -16,10 +16,8 @@ from featureviz.gallery.tiles import rounded, writable, write_report, write_shee
 from featureviz.model import TappedModel
 from featureviz.objective import Objective
 from featureviz.objectives import per_image
-from featureviz.plateau import Plateau
 from featureviz.render import WORTH_COMPILING, render
 from featureviz.rendering import Rendering
-from featureviz.roll import roll
 
 
 def render_specs(
@@ -28,33 +26,26 @@ def render_specs(
     out: str | os.PathLike[str],
     *,
     batch: int = 16,
-    plateau: Plateau | None = None,
     title: str = "",
     **options: Any,
 ) -> Path:
     """Render every goal and write ``out/index.html`` with its tiles; returns the page.
 
     Goals that read the same layers share a batch, of at most ``batch`` images. ``options`` are those of
-    :func:`featureviz.render`, or with a ``plateau``, which ends each image where it climbs no further, of
-    :func:`featureviz.roll.roll`. Nothing is written before every render has ended; Ctrl-C writes what there is.
+    :func:`featureviz.render`. Nothing is written before every render has ended; Ctrl-C writes what there is.
     """
     folder = writable(out)
     wanted = [single for goal in goals for single in _singles(as_objective(goal))]
     started = time.perf_counter()
     made: dict[int, tuple[Rendering, int]] = {}
-    groups = _batches(wanted, batch if plateau is None else len(wanted))
-    batches = [(rows, per_image([wanted[i] for i in rows])) for rows in groups]
-    for rows, _ in batches:  # a mistake in the last goal is known before the first is rendered
-        for some in _slices(rows, batch):
-            evaluate(model, per_image([wanted[i] for i in some]), model.probe(len(some)), draws=1)
-    compile = _compiles(batches, options) if plateau is None else {}
+    batches = [(rows, per_image([wanted[i] for i in rows])) for rows in _batches(wanted, batch)]
+    for rows, goal in batches:  # a mistake in the last goal is known before the first is rendered
+        evaluate(model, goal, model.probe(len(rows)), draws=1)
+    compile = _compiles(batches, options)
     for rows, goal in batches:
         # All tiles have the number 0, so that a tile is the same in any gallery and any batch.
         numbers = [0] * len(rows)
-        if plateau is None:
-            rendering = render(model, goal, numbers=numbers, **{**options, "compile": compile[goal.layers, len(rows)]})
-        else:
-            rendering = roll(model, goal, numbers=numbers, batch=batch, plateau=plateau, **options)
+        rendering = render(model, goal, numbers=numbers, **{**options, "compile": compile[goal.layers, len(rows)]})
         made |= {i: (rendering, row) for row, i in enumerate(rows[: len(rendering)])}
         if rendering.interrupted:
             break
@@ -72,9 +63,8 @@ def render_specs(
     recipe = next(iter(made.values()))[0].recipe
     shared = {k: v for k, v in recipe.items() if k not in ("spec", "steps done", "numbers")}
     write_report(folder, {"recipe": shared, "seconds": round(seconds, 2), "units": entries})
-    at_most = "" if plateau is None else "at most "
     intro = [
-        f"Each picture was made from noise by {at_most}{recipe['steps']} steps of gradient ascent on"
+        f"Each picture was made from noise by {recipe['steps']} steps of gradient ascent on"
         f" <strong>{escape(model.name)}</strong>; the figure is the score on 16 views that the ascent never saw."
     ]
     return write_page(folder, title or f"What excites {model.name}", intro, cards, _made_by(recipe), small=True)
@@ -89,11 +79,7 @@ def _batches(goals: Sequence[Objective], size: int) -> list[list[int]]:
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, goal in enumerate(goals):
         groups.setdefault(goal.layers, []).append(i)
-    return [part for numbers in groups.values() for part in _slices(numbers, size)]
-
-
-def _slices(numbers: list[int], size: int) -> list[list[int]]:
-    return [numbers[at : at + size] for at in range(0, len(numbers), size)]
+    return [numbers[at : at + size] for numbers in groups.values() for at in range(0, len(numbers), size)]
 
 
 def _compiles(batches: list[tuple[list[int], Objective]], options: dict[str, Any]) -> dict[tuple[Any, int], bool]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from featureviz.errors import InvalidInput
 from featureviz.image import color
 from featureviz.image.base import Parameterization, Size, height_width, noise, starting
 
@@ -22,26 +21,6 @@ def frequency_scale(height: int, width: int, decay: float) -> Tensor:
     fx = torch.fft.rfftfreq(width)[None, :]
     f = torch.sqrt(fx**2 + fy**2).clamp(min=1.0 / max(height, width))
     return (height * width) ** 0.5 / f**decay / 4.0
-
-
-def padded(spectrum: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """``[...,H,W//2+1,2]`` of an image of ``old`` = (H, W) pixels with the coefficients of ``new`` = (H', W').
-
-    The highest frequency of an even side stands for both of its signs. Where there is room for both, it is halved.
-    """
-    (height, width), (tall, wide) = old, new
-    out = spectrum.new_zeros(*spectrum.shape[:-3], tall, wide // 2 + 1, spectrum.shape[-1])
-    positive = (height + 1) // 2  # rows 0, 1, ... and, from the end, -1, -2, ...
-    negative = height - positive
-    across = slice(0, width // 2 + 1)
-    out[..., :positive, across, :] = spectrum[..., :positive, :, :]
-    out[..., tall - negative :, across, :] = spectrum[..., positive:, :, :]
-    if height % 2 == 0 and tall > height:
-        out[..., tall - negative, :, :] /= 2
-        out[..., height // 2, :, :] = out[..., tall - negative, :, :]
-    if width % 2 == 0 and wide > width:
-        out[..., width // 2, :] /= 2
-    return out
 
 
 class FourierImage(Parameterization):
@@ -89,23 +68,6 @@ class FourierImage(Parameterization):
             spectrum = torch.fft.rfft2(color.to_signal(start.cpu(), self.matrix))
             leaf = torch.view_as_real(spectrum / self.scale)
         self.spectrum = nn.Parameter(leaf.contiguous())
-
-    def grow(self, size: Size) -> Tensor:
-        """Show the same picture on ``size`` pixels from now on.
-
-        What was there keeps its frequencies in cycles a picture; the finer ones start at zero. The leaf is a new one.
-        Returns ``[H',W'//2+1,1]``, what its old entries were multiplied by: 1 where pictures are square, ``decay`` 1.
-        """
-        old, new = self.size, height_width(size)
-        if new[0] < old[0] or new[1] < old[1]:
-            raise InvalidInput(f"size {new} was given to an image of {old}; expected one that is not smaller")
-        scale = frequency_scale(*new, self.decay).to(self.scale)[..., None]
-        more = new[0] * new[1] / (old[0] * old[1])  # irfft2 divides by the number of pixels
-        coefficients = padded(self.spectrum.detach() * self.scale[..., None], old, new)
-        factor = more * padded(self.scale[..., None], old, new) / scale
-        self.spectrum = nn.Parameter(coefficients * more / scale, requires_grad=self.spectrum.requires_grad)
-        self.size, self.scale = new, nn.Buffer(scale[..., 0])
-        return torch.where(factor > 0, factor, 1.0)
 
     def forward(self) -> Tensor:
         coefficients = torch.view_as_complex(self.spectrum) * self.scale
