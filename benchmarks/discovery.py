@@ -120,7 +120,7 @@ def measured(net: nn.Module, size: int | tuple[int, int] = 224) -> dict[str, Any
     started = time.perf_counter()
     sites = fv.gates(model)
     seconds = time.perf_counter() - started
-    x = model.probe(1)
+    x = model.noise_images(1)
     with torch.no_grad():
         changed = float((model.net(x) - net.eval()(x)).abs().max())
     return {

@@ -60,7 +60,7 @@ def driven(
     for gate in gates:
         goal = gate if by == "logit" else Value(gate.site_name, gate.units[0])
         goals.append(goal if sign > 0 else -goal)
-    made = fv.render(model, goals, steps=STEPS, size=SIZE, redirect=0, progress=False)
+    made = fv.render(model, goals, steps=STEPS, size=SIZE, runtime=fv.Runtime(redirect=0), progress=False)
     judged = fv.evaluate(model, fv.PerImage(gates), made.images)
     rows = []
     for gate, values, logits in zip(gates, judged.gates, judged.logits, strict=True):

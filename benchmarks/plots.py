@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.suites.time_to_activation import COLD, PICTURES
 from benchmarks.suites.tradeoff import PLAIN
 from benchmarks.workload import LAYERS
-from featureviz.rendering import contact_sheet
+from featureviz.rendering.png import contact_sheet
 
 OURS, FAST, THEIRS = "#b4540a", "#e0a060", "#8a8780"
 COLOURS = {"lucent": "#0b6a8f", "featureviz": OURS, "featureviz fast": FAST}

@@ -61,7 +61,7 @@ def parted(model: fv.TappedModel, natural: GateStatistics, site: str, units: lis
     goals = [fv.Quadrant(site, u, natural, content=c, gate=g) for u in units for c, g in WAYS]
     made = fv.render(model, goals, steps=STEPS, size=SIZE, progress=False)
     each = [u for u in units for _ in WAYS]
-    content = fv.evaluate(model, fv.Content(site, each), made.images).scores.mean(0)
+    content = fv.evaluate(model, fv.PreGate(site, each), made.images).scores.mean(0)
     logits = fv.evaluate(model, fv.Gate(site, each), made.images).scores.mean(0)
     rows = []
     for i, unit in enumerate(units):

@@ -1,4 +1,4 @@
-"""The other end of :mod:`benchmarks.worker`: a contender in a process of its own, and races between several."""
+"""The other end of ``benchmarks.worker``: a contender in a process of its own, and races between several."""
 
 from __future__ import annotations
 

@@ -5,60 +5,107 @@ from importlib.metadata import version as _version
 from featureviz import lab as lab
 from featureviz import nn as nn
 from featureviz import transform as transform
-from featureviz.activations import Activations as Activations
-from featureviz.activations import Rows as Rows
-from featureviz.ascent import Ascent as Ascent
-from featureviz.ascent import adam as adam
+from featureviz.ascent.ascent import Ascent as Ascent
+from featureviz.ascent.optimizers import Adam as Adam
+from featureviz.ascent.optimizers import LinearCooldown as LinearCooldown
+from featureviz.ascent.optimizers import Scheduled as Scheduled
+from featureviz.ascent.runtime import Runtime as Runtime
 from featureviz.errors import FeaturevizError as FeaturevizError
 from featureviz.errors import NonFinite as NonFinite
-from featureviz.evaluate import HeldOut as HeldOut
-from featureviz.evaluate import evaluate as evaluate
-from featureviz.fast import Landing as Landing
-from featureviz.fast import fast as fast
-from featureviz.gate_objectives import Content as Content
-from featureviz.gate_objectives import GateContrast as GateContrast
-from featureviz.gate_objectives import GatedChannel as GatedChannel
-from featureviz.gate_objectives import GateValue as GateValue
-from featureviz.gate_objectives import Hidden as Hidden
-from featureviz.gate_objectives import Quadrant as Quadrant
-from featureviz.gates import GateSite as GateSite
-from featureviz.gates import gates as gates
-from featureviz.gradients import redirected as redirected
+from featureviz.gating.discovery import gates as gates
+from featureviz.gating.interventions import clamp as clamp
+from featureviz.gating.interventions import mean_ablate as mean_ablate
+from featureviz.gating.interventions import resample as resample
+from featureviz.gating.interventions import scale as scale
+from featureviz.gating.interventions import shift as shift
+from featureviz.gating.interventions import stop_gradient as stop_gradient
 from featureviz.image import FourierImage as FourierImage
 from featureviz.image import Parameterization as Parameterization
 from featureviz.image import PixelImage as PixelImage
-from featureviz.interventions import detach as detach
-from featureviz.interventions import freeze as freeze
-from featureviz.interventions import hold as hold
-from featureviz.interventions import scale as scale
-from featureviz.interventions import shift as shift
-from featureviz.interventions import swap as swap
-from featureviz.model import TappedModel as TappedModel
-from featureviz.model import layers as layers
-from featureviz.model import wrap as wrap
 from featureviz.models import load as load
-from featureviz.objective import Objective as Objective
-from featureviz.objective import PerImage as PerImage
-from featureviz.objective import objective as objective
-from featureviz.objective import sum as sum
-from featureviz.objectives import Channel as Channel
-from featureviz.objectives import DeepDream as DeepDream
-from featureviz.objectives import Direction as Direction
-from featureviz.objectives import Gate as Gate
-from featureviz.objectives import Logit as Logit
-from featureviz.objectives import Neuron as Neuron
-from featureviz.render import render as render
-from featureviz.rendering import Rendering as Rendering
-from featureviz.rendering import read_recipe as read_recipe
+from featureviz.models.wrapping import wrap as wrap
+from featureviz.network.activations import Activations as Activations
+from featureviz.network.activations import Rows as Rows
+from featureviz.network.execution.executor import Executor as Executor
+from featureviz.network.model import TappedModel as TappedModel
+from featureviz.network.model import layers as layers
+from featureviz.network.redirect import redirected as redirected
+from featureviz.network.site import GateSite as GateSite
+from featureviz.objectives.algebra import Objective as Objective
+from featureviz.objectives.algebra import PerImage as PerImage
+from featureviz.objectives.algebra import sum as sum
+from featureviz.objectives.function import objective as objective
+from featureviz.objectives.gate_leaves import Bottleneck as Bottleneck
+from featureviz.objectives.gate_leaves import GatedChannel as GatedChannel
+from featureviz.objectives.gate_leaves import GateValue as GateValue
+from featureviz.objectives.gate_leaves import PreGate as PreGate
+from featureviz.objectives.leaves import Channel as Channel
+from featureviz.objectives.leaves import DeepDream as DeepDream
+from featureviz.objectives.leaves import Direction as Direction
+from featureviz.objectives.leaves import Gate as Gate
+from featureviz.objectives.leaves import Logit as Logit
+from featureviz.objectives.leaves import Neuron as Neuron
+from featureviz.objectives.quadrant import GateContrast as GateContrast
+from featureviz.objectives.quadrant import Quadrant as Quadrant
+from featureviz.objectives.spec import parse as parse
+from featureviz.rendering.entry import render as render
+from featureviz.rendering.held_out import HeldOut as HeldOut
+from featureviz.rendering.held_out import evaluate as evaluate
+from featureviz.rendering.png import read_recipe as read_recipe
+from featureviz.rendering.presets import fast as fast
+from featureviz.rendering.rendering import Rendering as Rendering
+from featureviz.rendering.selection import best_of as best_of
 from featureviz.rng import Rng as Rng
-from featureviz.spec import parse as parse
 
 __version__ = _version("featureviz")
 __all__ = [
-    "Activations", "Ascent", "Channel", "Content", "DeepDream", "Direction", "FeaturevizError", "FourierImage", "Gate",
-    "GateContrast", "GateSite", "GateValue", "GatedChannel", "HeldOut", "Hidden", "Landing", "Logit", "Neuron",
-    "NonFinite", "Objective", "Parameterization", "PerImage", "PixelImage", "Quadrant", "Rendering", "Rng",
-    "Rows", "TappedModel", "adam", "detach", "evaluate", "fast", "freeze", "gates", "hold", "lab",
-    "layers", "load", "nn", "objective", "parse", "read_recipe", "redirected", "render", "scale", "shift",
-    "sum", "swap", "transform", "wrap",
+    "Activations",
+    "Ascent",
+    "Bottleneck",
+    "Channel",
+    "DeepDream",
+    "Direction",
+    "FeaturevizError",
+    "FourierImage",
+    "Gate",
+    "GateContrast",
+    "GateSite",
+    "GateValue",
+    "GatedChannel",
+    "HeldOut",
+    "LinearCooldown",
+    "Logit",
+    "Neuron",
+    "NonFinite",
+    "Objective",
+    "Parameterization",
+    "PerImage",
+    "PixelImage",
+    "PreGate",
+    "Quadrant",
+    "Rendering",
+    "Rng",
+    "Rows",
+    "TappedModel",
+    "clamp",
+    "evaluate",
+    "fast",
+    "gates",
+    "lab",
+    "layers",
+    "load",
+    "mean_ablate",
+    "nn",
+    "objective",
+    "parse",
+    "read_recipe",
+    "redirected",
+    "render",
+    "resample",
+    "scale",
+    "shift",
+    "stop_gradient",
+    "sum",
+    "transform",
+    "wrap",
 ]  # fmt: skip

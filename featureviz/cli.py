@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featureviz.errors import FeaturevizError, InvalidInput, ModelError
-from featureviz.taps import OUTPUT
+from featureviz.network.taps import OUTPUT
 
 if TYPE_CHECKING:
-    from featureviz.model import TappedModel
+    from featureviz.network.model import TappedModel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,12 +46,13 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
+    from featureviz.ascent.runtime import Runtime
     from featureviz.gallery import render_specs
 
-    how = {"precision": args.precision, "attempts": args.attempts, "compile": args.compile, **_ascent(args)}
+    runtime = Runtime(precision=args.precision, compile=args.compile)
     page = render_specs(
         _model(args), args.spec, args.out, batch=args.batch, size=args.size, views=args.views, seed=args.seed,
-        device=args.device, **how,
+        device=args.device, best_of=args.best_of, runtime=runtime, **_ascent(args),
     )  # fmt: skip
     print(page)
     return 0
@@ -59,13 +60,14 @@ def _render(args: argparse.Namespace) -> int:
 
 def _ascent(args: argparse.Namespace) -> dict[str, Any]:
     """Steps and learning rate: those asked for, or the preset's."""
-    from featureviz.fast import fast
+    from featureviz.ascent.optimizers import Adam
+    from featureviz.rendering.presets import STEPS, fast
 
     if args.fast and args.lr is not None:
         raise InvalidInput("--fast has a learning rate of its own: leave out --lr or --fast")
     if args.fast:
         return fast(args.steps) if args.steps else fast()
-    return {"steps": args.steps or 512, "lr": 0.05 if args.lr is None else args.lr}
+    return {"steps": args.steps or STEPS, "optimizer": Adam() if args.lr is None else Adam(args.lr)}
 
 
 def _layers(args: argparse.Namespace) -> int:
@@ -91,7 +93,7 @@ def _gates(args: argparse.Namespace) -> int:
 
 
 def _cards(args: argparse.Namespace, model: TappedModel) -> Path:
-    from featureviz.gallery.cards import gate_cards
+    from featureviz.gallery.cards.cards import gate_cards
 
     return gate_cards(
         model, args.images, args.out, sites=args.site, units=args.units, count=args.count, statistics=args.statistics,
@@ -126,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("spec", nargs="+", help="objectives, as many as you like")
     render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
     render.add_argument("--views", type=positive, default=1, help="random views an image and step (default: 1)")
-    render.add_argument("--attempts", type=positive, default=1, help="keep the best of so many (default: 1)")
+    render.add_argument("--best-of", type=positive, default=1, metavar="N", help="keep the best of so many renders")
     render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
     render.add_argument("--fast", action="store_true", help="64 steps that count: the preset fv.fast()")
     render.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the network")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from featureviz.render import Rendering
 
 
 class FeaturevizError(Exception):
@@ -35,13 +32,13 @@ class ModelError(FeaturevizError, RuntimeError):
 class NonFinite(FeaturevizError, ArithmeticError):
     """A score or a gradient became NaN or infinite.
 
-    ``step`` is where, ``term`` what, and ``rendering`` holds the last finite images.
+    ``step`` is where, ``term`` what, and ``rendering`` is a ``Rendering`` of the last finite images.
     """
 
     def __init__(self, message: str, step: int, term: str) -> None:
         super().__init__(message)
         self.step, self.term = step, term
-        self.rendering: Rendering | None = None
+        self.rendering: Any = None
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:

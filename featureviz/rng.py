@@ -73,7 +73,7 @@ class Rng:
         self.views = views
         self.step = torch.tensor(step, dtype=torch.int64, device=numbers.device)
         self._rows = _absorb(state[:, None], view[None, :]).flatten()  # [M]
-        self._restart()
+        self.restart()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,28 +82,29 @@ class Rng:
     def device(self) -> torch.device:
         return self._rows.device
 
-    def part(self, images: slice, views: slice) -> Rng:
-        """Those rows' own numbers, at the same step: it is shared, so it goes on with this one's."""
+    def select(self, images: slice, views: slice) -> Rng:
+        """Some of the rows, with their own numbers. The step is shared, so it goes on with this object's."""
         twin = copy.copy(self)
         twin._rows = self._rows.view(-1, self.views)[images, views]
         twin.views, twin._rows = twin._rows.shape[1], twin._rows.flatten()
-        return twin.again()
+        return twin.restart()
 
-    def again(self) -> Rng:
-        """Back to the first draw of the step."""
-        self._restart()
+    def restart(self) -> Rng:
+        """Go back to the first draw of the step."""
+        self._draw = 0
+        self._column = 0
+        self._block = torch.empty(0)
         return self
 
     def advance(self, by: int = 1) -> None:
         """Go to the next step, or ``by`` steps on; no host synchronisation."""
         self.step += by
-        self._restart()
+        self.restart()
 
     def at(self, step: int) -> Rng:
         """Go to ``step`` with every image: the same step draws the same numbers again."""
         self.step.fill_(step)
-        self._restart()
-        return self
+        return self.restart()
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
         """Uniform in [low, high), ``[M, *shape]`` float32."""
@@ -128,11 +129,6 @@ class Rng:
     def integers(self) -> Tensor:
         """63 random bits, ``[M]`` int64."""
         return _shift(self._hash(1)[:, 0], 1)
-
-    def _restart(self) -> None:
-        self._draw = 0
-        self._column = 0
-        self._block = torch.empty(0)
 
     def _hash(self, count: int) -> Tensor:
         state = _absorb(_absorb(self._rows, self.step), self._draw)

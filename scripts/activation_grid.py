@@ -18,9 +18,9 @@ from torch import Tensor
 import featureviz as fv
 from featureviz.cli import positive
 from featureviz.gallery.tiles import file_name, writable
-from featureviz.lab.heat import below, labelled, save_picture
+from featureviz.lab.draw.colormap import below, labelled, save_picture
 from featureviz.lab.maps import activation_grid
-from featureviz.lab.pictures import read_picture
+from featureviz.lab.statistics.pictures import read_picture
 
 
 def photograph(model: fv.TappedModel, path: str | None) -> Tensor:

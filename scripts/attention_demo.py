@@ -22,8 +22,8 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 import featureviz as fv
+from featureviz.network.taps import INPUT, Tap, hooked
 from featureviz.nn import CBAM, SEModule, SpatialAttention
-from featureviz.taps import INPUT, Tap, hooked
 
 SIDE = 224  # of the photograph, pixels
 MEANS_2_HALF_1 = (  # channels whose averages are 2, 0.5 and 1: a blob, a diagonal, an edge

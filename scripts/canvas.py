@@ -10,7 +10,7 @@ from typing import final
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from featureviz.rendering import pixels, write_bytes
+from featureviz.rendering.png import pixels, write_bytes
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]

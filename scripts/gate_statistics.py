@@ -28,9 +28,9 @@ import featureviz as fv
 from featureviz.cli import positive
 from featureviz.gallery.tiles import writable
 from featureviz.lab import Ablation, GateStatistics, Pictures, SiteStatistics, ablate, heat
-from featureviz.lab.heat import DIVERGING, enlarged
-from featureviz.rendering import write_bytes
-from featureviz.taps import OUTPUT
+from featureviz.lab.draw.colormap import DIVERGING, enlarged
+from featureviz.network.taps import OUTPUT
+from featureviz.rendering.png import write_bytes
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

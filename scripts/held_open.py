@@ -46,10 +46,10 @@ class Held(NamedTuple):
 def ways(model: fv.TappedModel, site: str, natural: GateStatistics | None) -> dict[str, Context]:
     """What is done to the block's gates while a picture is made."""
     made: dict[str, Context] = {"the gates as they are": nullcontext}
-    made |= {f"all gates held at {value}": partial(fv.hold, model, site, float(value)) for value in (1, 0)}
+    made |= {f"all gates held at {value}": partial(fv.clamp, model, site, float(value)) for value in (1, 0)}
     if natural is not None:
-        made["each at its natural mean"] = partial(fv.freeze, model, site, natural)
-    return {**made, "no gradient through gates": partial(fv.detach, model, site)}
+        made["each at its natural mean"] = partial(fv.mean_ablate, model, site, natural)
+    return {**made, "no gradient through gates": partial(fv.stop_gradient, model, site)}
 
 
 def renders(

@@ -26,8 +26,8 @@ import featureviz as fv
 from featureviz.cli import positive
 from featureviz.gallery.tiles import writable
 from featureviz.lab import GateStatistics, Modes, Pictures, modes, read_picture
+from featureviz.network.taps import GATE
 from featureviz.rng import HELD_OUT, Rng
-from featureviz.taps import GATE
 from featureviz.transform import Pipeline, robust
 
 VIEWS, PICTURES, TOP_GATES = 16, 3, 5

@@ -37,7 +37,7 @@ import featureviz as fv
 from featureviz.cli import positive
 from featureviz.gallery.tiles import writable
 from featureviz.lab import Bounds, Ellipsoid, GateStatistics, bounds
-from featureviz.lab.standing import gate_values
+from featureviz.lab.statistics.natural_range import gate_values
 
 BATCH = 16
 REACHED, FAILED, BEYOND = "reached", "failed ascent", "past all pictures"
@@ -49,7 +49,7 @@ class Outness(fv.Objective):
     """How far out the squeeze of a view lies, in radii of the ellipsoid of natural ones."""
 
     def __init__(self, site: fv.GateSite, ball: Ellipsoid) -> None:
-        super().__init__([f"content:{site.name}"])
+        super().__init__([f"pregate:{site.name}"])
         self.site, self.ball = site, ball
 
     def forward(self, activations: fv.Activations) -> Tensor:

@@ -18,10 +18,10 @@ from activation_grid import add_model, loaded, photograph
 import featureviz as fv
 from featureviz.cli import positive, shielded
 from featureviz.gallery.tiles import file_name, writable
-from featureviz.lab.heat import save_picture
-from featureviz.lab.saliency import BASELINES, BLURRED
-from featureviz.lab.saliency_sheet import saliency_sheet
-from featureviz.lab.split import splits
+from featureviz.lab.attribution.gradient_paths import splits
+from featureviz.lab.attribution.saliency import BASELINES, BLURRED
+from featureviz.lab.attribution.saliency_sheet import saliency_sheet
+from featureviz.lab.draw.colormap import save_picture
 
 
 def main() -> int:

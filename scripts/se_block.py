@@ -18,9 +18,9 @@ from torch import Tensor
 import featureviz as fv
 from featureviz.cli import positive
 from featureviz.gallery.tiles import writable
-from featureviz.lab.heat import save_picture
+from featureviz.lab.draw.colormap import save_picture
+from featureviz.lab.gates.weights import effective, gate_weights
 from featureviz.lab.maps import gated_maps
-from featureviz.lab.weights import effective, gate_weights
 
 
 def main() -> int:

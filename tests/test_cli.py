@@ -14,7 +14,7 @@ from PIL import Image
 
 import featureviz as fv
 from featureviz.cli import main
-from featureviz.rendering import pixels
+from featureviz.rendering.png import pixels
 
 
 def pictures_of(page: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def test_the_demo_writes_a_page_that_shows_what_its_report_says(
     report = json.loads((out / "report.json").read_text())
     page = (out / "index.html").read_text()
     assert len(report["gates"]) == 3
-    natural = fv.models.embedded.natural_gates()
+    natural = fv.lab.natural_gates()
     for gate in report["gates"]:
         assert f"gate:{gate['site']}:{gate['channel']}" in page
         assert gate["seconds"] > 0
@@ -62,9 +62,9 @@ def test_the_demos_gates_leave_nature_both_ways(tmp_path: Path) -> None:
 
 
 def test_the_demo_spreads_over_the_depth_by_how_much_gates_vary() -> None:
-    from featureviz.gallery.cards import choose
+    from featureviz.gallery.cards.cards import choose
 
-    model, natural = fv.load("embedded"), fv.models.embedded.natural_gates()
+    model, natural = fv.load("embedded"), fv.lab.natural_gates()
     chosen = choose(list(model.gates), natural, 12)
     assert list(chosen) == list(model.gates)
     assert sum(map(len, chosen.values())) == 12
@@ -90,7 +90,7 @@ def test_render_writes_tiles_a_sheet_and_a_page(tmp_path: Path) -> None:
         recipe = fv.read_recipe(tmp_path / "out" / unit["file"])
         assert (recipe["steps"], recipe["spec"]) == (3, unit["spec"])
         again = fv.render(
-            fv.load("embedded"), recipe["spec"], numbers=recipe["numbers"], steps=3, size=48, progress=False
+            fv.load("embedded"), recipe["spec"], image_ids=recipe["image_ids"], steps=3, size=48, progress=False
         )
         with Image.open(tmp_path / "out" / unit["file"]) as picture:
             assert np.abs(np.asarray(picture).astype(int) - pixels(again.images[0]).astype(int)).max() <= 1
@@ -213,7 +213,7 @@ def test_timm_networks_load_with_their_own_preprocessing() -> None:
     assert model.labels is not None
     assert len(model.labels) == 1000
     assert [round(v, 3) for v in model.mean.flatten().tolist()] == [0.485, 0.456, 0.406]
-    assert model(model.probe(), ["output"])["output"].shape == (1, 1000)
+    assert model(model.noise_images(), ["output"])["output"].shape == (1, 1000)
 
 
 def test_the_command_and_the_module_run() -> None:

@@ -35,7 +35,7 @@ DISTRIBUTIONS = ("torch-lucent", "dreamlens", "torch-dreams", "faccent", "horama
 
 
 def contender(place: str) -> type[Contender]:
-    """The class at ``"module:class"``, or of a name in :data:`CONTENDERS`."""
+    """The class at ``"module:class"``, or of a name in ``CONTENDERS``."""
     module, _, name = CONTENDERS.get(place, place).partition(":")
     return getattr(import_module(module), name)
 

@@ -50,7 +50,7 @@ class DreamLens(Contender):
 
 @final
 class DreamLensBatched(Contender):
-    """``FeatureVisualizer.maximize_channels``: as :class:`DreamLens`, with all images in one batch.
+    """``FeatureVisualizer.maximize_channels``: as ``DreamLens``, with all images in one batch.
 
     One draw of the view for the whole batch, one Fourier canvas, gradients clipped to norm 1 over all images together.
     """

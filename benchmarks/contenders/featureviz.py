@@ -9,7 +9,6 @@ from torch import Tensor
 
 import featureviz as fv
 from benchmarks.contenders.base import MEAN, STD, Contender, Task
-from featureviz.ascent import adam
 from featureviz.transform import robust
 
 CAPACITY = 4096  # steps; a row of scores each
@@ -24,9 +23,9 @@ def wrapped(task: Task) -> fv.TappedModel:
 def ascent(task: Task, model: fv.TappedModel | None = None, **options: Any) -> fv.Ascent:
     """What ``fv.render`` builds for the task, ready to step."""
     image = fv.FourierImage(len(task.units), task.size, seed=task.seed)
-    given = {"transforms": robust(), "optimizer": adam(task.lr), "redirect": 16} | options
+    given = {"transforms": robust(), "optimizer": fv.Adam(task.lr), "runtime": fv.Runtime(compile=False)} | options
     goal = fv.Channel(task.layer, list(task.units))
-    return fv.Ascent(model or wrapped(task), goal, image, seed=task.seed, capacity=CAPACITY, **given)
+    return fv.Ascent(model or wrapped(task), goal, image, seed=task.seed, **{"steps": CAPACITY, **given})
 
 
 class Ours(Contender):
@@ -62,9 +61,9 @@ class FeaturevizFast(Ours):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        preset = fv.fast(self.STEPS)
-        rate = preset["lr"]
-        self.ascent = ascent(task, optimizer=preset["optimizer"], rate=lambda step: rate(min(1.0, step / self.STEPS)))
+        preset = fv.fast(self.STEPS)["optimizer"]
+        share = CAPACITY / self.STEPS
+        self.ascent = ascent(task, optimizer=fv.Scheduled(preset, lambda done: preset.schedule(min(1.0, share * done))))
 
 
 @final
@@ -75,4 +74,4 @@ class FeaturevizCompiled(Ours):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.ascent = ascent(task, compile=True)
+        self.ascent = ascent(task, runtime=fv.Runtime(compile=True))

@@ -2,7 +2,7 @@
 
 ``run`` returns ``{"settings": {"rounds": ...}, "groups": {title: rounds.group(...)}}``; what is common to all, machine,
 versions, commit and date, is added where it is written. A suite that cannot be measured raises
-:class:`~benchmarks.options.Skipped`.
+``Skipped``.
 """
 
 from __future__ import annotations

@@ -23,32 +23,31 @@ from benchmarks.rounds import Seconds, clock, group, interleaved, rounded
 from benchmarks.suites.overhead import bare
 from benchmarks.tables import matrix
 from benchmarks.workload import units
+from featureviz.ascent.cuda_graph import CudaGraphStep
 
 Step = Callable[[], object]
 
 LAYER, WARMUP = "features.13", 24
 STEPS = {1: 64, 16: 32, 256: 8}  # of a round, by number of images
 CAPTURED, LUCENT = "captured", "lucent"
-OPTIONS: dict[str, dict[str, Any]] = {
-    "eager": {},
-    CAPTURED: {},
-    "captured, compiled": {"compile": True},
-    "captured, bfloat16": {"precision": "bfloat16"},
-    "captured, compiled, bfloat16": {"compile": True, "precision": "bfloat16"},
+RUNTIMES: dict[str, fv.Runtime] = {
+    "eager": fv.Runtime(compile=False),
+    CAPTURED: fv.Runtime(compile=False),
+    "captured, compiled": fv.Runtime(compile=True),
+    "captured, bfloat16": fv.Runtime(compile=False, precision="bfloat16"),
+    "captured, compiled, bfloat16": fv.Runtime(compile=True, precision="bfloat16"),
 }
 BARE = ("bare network", "bare network, captured")
-FIELDS = {"ways to step": tuple(OPTIONS), "the bare network": (CAPTURED, *BARE), "Lucent": (CAPTURED, LUCENT)}
+FIELDS = {"ways to step": tuple(RUNTIMES), "the bare network": (CAPTURED, *BARE), "Lucent": (CAPTURED, LUCENT)}
 
 
 def variant(name: str, task: Task, model: fv.TappedModel) -> tuple[Step, fv.Ascent]:
     """A step of that name, and the ascent that it moves."""
-    from featureviz.capture import Captured  # pyright: ignore[reportMissingImports]
-
-    ascent = built(task, model, **OPTIONS.get(name, {}))
+    ascent = built(task, model, runtime=RUNTIMES.get(name, RUNTIMES["eager"]))
     if name in BARE:
         step = bare(ascent)
         return (replayed(step) if name.endswith("captured") else step), ascent
-    return (ascent.step if name == "eager" else Captured(ascent).step), ascent
+    return (ascent.step if name == "eager" else CudaGraphStep(ascent).step), ascent
 
 
 def replayed(step: Step) -> Step:

@@ -29,12 +29,12 @@ STEP, BARE, USERS = (
 
 def bare(ascent: fv.Ascent) -> Callable[[], None]:
     """Forward to the layer, the score, its gradient to the views, in the same parts: what no step can do without."""
-    views = ascent.model.probe(len(ascent.image))
+    views = ascent.model.noise_images(len(ascent.image))
 
     def step() -> None:
-        for part in ascent.parts:
+        for part in ascent.microbatches:
             seen = views[part.images].requires_grad_()
-            score = ascent.objective(ascent.trunk(seen, part.rows))
+            score = ascent.objective(ascent.executor(seen, part.rows))
             torch.autograd.grad(score.sum(), seen)
 
     return step
@@ -43,13 +43,13 @@ def bare(ascent: fv.Ascent) -> Callable[[], None]:
 def users(task: Task) -> Callable[[], None]:
     """The same work on the network that torchvision builds, written by hand."""
     net: Any = task.network().requires_grad_(False)
-    trunk = net.features[: int(task.layer.split(".")[1]) + 1]
+    executor = net.features[: int(task.layer.split(".")[1]) + 1]
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     views = torch.rand(len(task.units), 3, task.input, task.input).requires_grad_()
     rows, index = torch.arange(len(task.units)), torch.tensor(task.units)
 
     def step() -> None:
-        seen = trunk((views - mean) / std)
+        seen = executor((views - mean) / std)
         torch.autograd.grad(seen[rows, index].mean((1, 2)).sum(), views)
 
     return step

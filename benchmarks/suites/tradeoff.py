@@ -19,7 +19,6 @@ from benchmarks.contenders.featureviz import wrapped
 from benchmarks.options import Options, told
 from benchmarks.rounds import Spread, group, interleaved, ratios, rounded
 from benchmarks.tables import number
-from featureviz.ascent import adam
 
 LAYERS, STEPS = ("features.6", "features.12", "features.13"), (16, 32, 64, 128)
 PLAIN = "plain"
@@ -30,9 +29,9 @@ def settings(steps: int) -> dict[str, dict[str, Any]]:
     return {
         PLAIN: {"steps": steps},
         "fast()": fv.fast(steps),
-        "shorter momentum": {"steps": steps, "optimizer": adam(0.05, betas=(0.5, 0.999))},
-        "landing": {"steps": steps, "lr": fv.Landing(0.05)},
-        "no redirection": {"steps": steps, "redirect": 0},
+        "shorter momentum": {"steps": steps, "optimizer": fv.Adam(0.05, betas=(0.5, 0.999))},
+        "cooldown": {"steps": steps, "optimizer": fv.Adam(fv.LinearCooldown(0.05))},
+        "no redirection": {"steps": steps, "runtime": fv.Runtime(compile=False, redirect=0)},
     }
 
 
@@ -60,7 +59,8 @@ class Side:
     """Renders with a setting: seconds per image; keeps the held-out scores, one a unit."""
 
     def __init__(self, model: fv.TappedModel, goal: fv.Objective, task: Task, setting: dict[str, Any]) -> None:
-        self.render = partial(fv.render, model, goal, **setting, size=task.size, compile=False, progress=False)
+        given = {"runtime": fv.Runtime(compile=False)} | setting
+        self.render = partial(fv.render, model, goal, **given, size=task.size, progress=False)
         self.scores: list[float] = []
 
     def __call__(self) -> float:

@@ -11,18 +11,19 @@ from typing import Any, final
 from torch import Tensor
 from tqdm import tqdm
 
-from featureviz.evaluate import evaluate
-from featureviz.gallery.cards import choose
+from featureviz.gallery.cards.cards import choose
 from featureviz.gallery.page import Card, Picture, Range, write_page
 from featureviz.gallery.tiles import rounded, writable, write_report, write_sheet, write_tile
 from featureviz.image import FourierImage
-from featureviz.lab.statistics import LEVELS, GateStatistics
-from featureviz.model import TappedModel
-from featureviz.models.embedded import load, natural_gates
-from featureviz.objective import PerImage
-from featureviz.objectives import Gate
-from featureviz.render import render
-from featureviz.rendering import Rendering
+from featureviz.lab.embedded_gates import natural_gates
+from featureviz.lab.statistics.gate_statistics import LEVELS, GateStatistics
+from featureviz.models.embedded import load
+from featureviz.network.model import TappedModel
+from featureviz.objectives.algebra import PerImage
+from featureviz.objectives.leaves import Gate
+from featureviz.rendering.entry import render
+from featureviz.rendering.held_out import evaluate
+from featureviz.rendering.rendering import Rendering
 
 OPEN, SHUT = 0.95, 0.05  # what counts as having been opened or closed
 DRAWN = (0.001, 0.05, 0.5, 0.95, 0.999)  # the natural quantiles on a card
@@ -72,7 +73,7 @@ def demo(
     seconds = time.perf_counter() - started
     opened = sum(e["excited"]["mean"] >= OPEN and e["suppressed"]["mean"] <= SHUT for e in entries)
     beyond = sum(e["excited"]["percentile"] >= 99.9 and e["suppressed"]["percentile"] <= 0.1 for e in entries)
-    recipe = {k: v for k, v in shown[0].rendering.recipe.items() if k not in ("spec", "numbers")}
+    recipe = {k: v for k, v in shown[0].rendering.recipe.items() if k not in ("spec", "image_ids")}
     write_report(
         folder,
         {

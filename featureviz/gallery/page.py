@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import final
 
-from featureviz.rendering import write_bytes
+from featureviz.rendering.png import write_bytes
 
 
 @final

@@ -6,18 +6,22 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from featureviz.evaluate import as_objective, evaluate
+from featureviz.ascent.runtime import Runtime
 from featureviz.gallery.page import Card, Picture, write_page
 from featureviz.gallery.tiles import rounded, writable, write_report, write_sheet, write_tile
-from featureviz.model import TappedModel
-from featureviz.objective import Objective
-from featureviz.objectives import per_image
-from featureviz.render import WORTH_COMPILING, render
-from featureviz.rendering import Rendering
+from featureviz.network.model import TappedModel
+from featureviz.objectives.algebra import Objective
+from featureviz.objectives.goals import as_objective, per_image
+from featureviz.rendering import selection
+from featureviz.rendering.entry import render
+from featureviz.rendering.held_out import evaluate
+from featureviz.rendering.presets import STEPS
+from featureviz.rendering.rendering import Rendering
 
 
 def render_specs(
@@ -26,13 +30,14 @@ def render_specs(
     out: str | os.PathLike[str],
     *,
     batch: int = 16,
+    best_of: int = 1,
     title: str = "",
     **options: Any,
 ) -> Path:
     """Render every goal and write ``out/index.html`` with its tiles; returns the page.
 
     Goals that read the same layers share a batch, of at most ``batch`` images. ``options`` are those of
-    :func:`featureviz.render`. Nothing is written before every render has ended; Ctrl-C writes what there is.
+    ``entry``. Nothing is written before every render has ended; Ctrl-C writes what there is.
     """
     folder = writable(out)
     wanted = [single for goal in goals for single in _singles(as_objective(goal))]
@@ -40,12 +45,12 @@ def render_specs(
     made: dict[int, tuple[Rendering, int]] = {}
     batches = [(rows, per_image([wanted[i] for i in rows])) for rows in _batches(wanted, batch)]
     for rows, goal in batches:  # a mistake in the last goal is known before the first is rendered
-        evaluate(model, goal, model.probe(len(rows)), draws=1)
-    compile = _compiles(batches, options)
+        evaluate(model, goal, model.noise_images(len(rows)), draws=1)
+    runtimes = _runtimes(batches, **options)
     for rows, goal in batches:
         # All tiles have the number 0, so that a tile is the same in any gallery and any batch.
-        numbers = [0] * len(rows)
-        rendering = render(model, goal, numbers=numbers, **{**options, "compile": compile[goal.layers, len(rows)]})
+        how = options | {"image_ids": [0] * len(rows), "runtime": runtimes[goal.layers, len(rows)]}
+        rendering = render(model, goal, **how) if best_of == 1 else selection.best_of(best_of, model, goal, **how)
         made |= {i: (rendering, row) for row, i in enumerate(rows[: len(rendering)])}
         if rendering.interrupted:
             break
@@ -61,7 +66,7 @@ def render_specs(
     write_sheet(folder, [made[i][0].images[made[i][1]] for i in sorted(made)])
     seconds = time.perf_counter() - started
     recipe = next(iter(made.values()))[0].recipe
-    shared = {k: v for k, v in recipe.items() if k not in ("spec", "steps done", "numbers")}
+    shared = {k: v for k, v in recipe.items() if k not in ("spec", "steps done", "image_ids")}
     write_report(folder, {"recipe": shared, "seconds": round(seconds, 2), "units": entries})
     intro = [
         f"Each picture was made from noise by {recipe['steps']} steps of gradient ascent on"
@@ -79,17 +84,21 @@ def _batches(goals: Sequence[Objective], size: int) -> list[list[int]]:
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, goal in enumerate(goals):
         groups.setdefault(goal.layers, []).append(i)
-    return [numbers[at : at + size] for numbers in groups.values() for at in range(0, len(numbers), size)]
+    return [rows[at : at + size] for rows in groups.values() for at in range(0, len(rows), size)]
 
 
-def _compiles(batches: list[tuple[list[int], Objective]], options: dict[str, Any]) -> dict[tuple[Any, int], bool]:
-    """Whether it pays to compile the network for batches of these layers and so many images, over all of them."""
-    asked = options.get("compile", "auto")
-    each = options.get("steps", 512) * options.get("views", 1)
-    work: Counter[tuple[Any, int]] = Counter()
+def _runtimes(
+    batches: list[tuple[list[int], Objective]],
+    runtime: Runtime | None = None,
+    steps: int = STEPS,
+    views: int = 1,
+    **_options: Any,
+) -> dict[tuple[Any, int], Runtime]:
+    """How batches of these layers and so many images run: whether compiling pays is known of all of them together."""
+    runtime, work = runtime or Runtime(), Counter[tuple[Any, int]]()
     for rows, goal in batches:
-        work[goal.layers, len(rows)] += len(rows) * each
-    return {key: views >= WORTH_COMPILING if asked == "auto" else asked for key, views in work.items()}
+        work[goal.layers, len(rows)] += len(rows) * steps * views
+    return {key: replace(runtime, compile=runtime.compiles(count)) for key, count in work.items()}
 
 
 def _figures(rendering: Rendering, row: int) -> tuple[dict[str, Any], str]:

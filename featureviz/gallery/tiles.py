@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
-from featureviz.rendering import Rendering, contact_sheet, png, write_bytes
+from featureviz.rendering.png import contact_sheet, png, write_bytes
+from featureviz.rendering.rendering import Rendering
 
 
 def writable(folder: str | os.PathLike[str]) -> Path:

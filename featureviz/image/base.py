@@ -40,11 +40,11 @@ def height_width(size: Size) -> tuple[int, int]:
     return height, width
 
 
-def noise(shape: tuple[int, ...], sd: float, seed: int, numbers: Sequence[int] | None = None) -> Tensor:
-    """``[N, ...]`` normals of standard deviation ``sd``, row i keyed by (seed, numbers[i]), or (seed, i)."""
-    images = shape[0] if numbers is None else torch.tensor(numbers)
-    if numbers is not None and len(numbers) != shape[0]:
-        raise InvalidInput(f"numbers={list(numbers)} was given for {shape[0]} images; expected one each")
+def noise(shape: tuple[int, ...], sd: float, seed: int, image_ids: Sequence[int] | None = None) -> Tensor:
+    """``[N, ...]`` normals of standard deviation ``sd``, row i keyed by (seed, image_ids[i]), or (seed, i)."""
+    images = shape[0] if image_ids is None else torch.tensor(image_ids)
+    if image_ids is not None and len(image_ids) != shape[0]:
+        raise InvalidInput(f"image_ids={list(image_ids)} was given for {shape[0]} images; expected one each")
     return sd * Rng(seed, images, step=INITIAL).normal(shape[1:])
 
 

@@ -32,7 +32,7 @@ def to_image(signal: Tensor, matrix: Tensor | None) -> Tensor:
 
 
 def to_signal(image: Tensor, matrix: Tensor | None) -> Tensor:
-    """The inverse of :func:`to_image`; values closer than 5e-4 to 0 or 1 are moved there."""
+    """The inverse of ``to_image``; values closer than 5e-4 to 0 or 1 are moved there."""
     signal = torch.logit(image, eps=EPSILON)
     if matrix is not None:
         signal = torch.einsum("dc,nchw->ndhw", torch.linalg.inv(matrix), signal)

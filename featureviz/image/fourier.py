@@ -26,7 +26,7 @@ def frequency_scale(height: int, width: int, decay: float) -> Tensor:
 class FourierImage(Parameterization):
     """N images of scaled Fourier coefficients: ``sigmoid(C irfft2(s * z))`` (Lucid's ``fft_image``).
 
-    z is the leaf ``[N,C,H,W//2+1,2]`` (real and imaginary part), s is :func:`frequency_scale`, C the colour matrix.
+    z is the leaf ``[N,C,H,W//2+1,2]`` (real and imaginary part), s is ``frequency_scale``, C the colour matrix.
 
     Args:
         n: number of images; taken from ``image`` where left out, else 1.
@@ -36,7 +36,7 @@ class FourierImage(Parameterization):
         decay: power of 1/f in the scale; 1 is natural, more is smoother.
         sd: standard deviation of the initial noise in z (Lucid: 0.01).
         seed: image i starts from noise keyed by (seed, i),
-        numbers: or by (seed, numbers[i]).
+        image_ids: or by (seed, image_ids[i]).
         image: start from this instead of noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]; it comes back within 1e-3.
 
     >>> FourierImage(2, (5, 7))().shape
@@ -53,7 +53,7 @@ class FourierImage(Parameterization):
         decay: float = 1.0,
         sd: float = 0.01,
         seed: int = 0,
-        numbers: Sequence[int] | None = None,
+        image_ids: Sequence[int] | None = None,
         image: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class FourierImage(Parameterization):
         self.decay = decay
         self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
         if start is None:
-            leaf = noise((n or 1, channels, *self.scale.shape, 2), sd, seed, numbers)
+            leaf = noise((n or 1, channels, *self.scale.shape, 2), sd, seed, image_ids)
         else:
             spectrum = torch.fft.rfft2(color.to_signal(start.cpu(), self.matrix))
             leaf = torch.view_as_real(spectrum / self.scale)

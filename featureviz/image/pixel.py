@@ -20,7 +20,7 @@ class PixelImage(Parameterization):
         decorrelate: work in decorrelated colour (RGB only).
         sd: standard deviation of the initial noise in x (Lucid: 0.01).
         seed: image i starts from noise keyed by (seed, i),
-        numbers: or by (seed, numbers[i]).
+        image_ids: or by (seed, image_ids[i]).
         image: start from this instead of noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]; it comes back within 5e-4.
 
     >>> PixelImage(2, (5, 7))().shape
@@ -36,13 +36,13 @@ class PixelImage(Parameterization):
         decorrelate: bool = True,
         sd: float = 0.01,
         seed: int = 0,
-        numbers: Sequence[int] | None = None,
+        image_ids: Sequence[int] | None = None,
         image: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
         if image is None:
-            signal = noise((n or 1, channels, *height_width(128 if size is None else size)), sd, seed, numbers)
+            signal = noise((n or 1, channels, *height_width(128 if size is None else size)), sd, seed, image_ids)
         else:
             signal = color.to_signal(starting(image, n, channels, size).cpu(), self.matrix)
         self.pixels = nn.Parameter(signal)

@@ -13,8 +13,8 @@ from torch.nn.functional import interpolate
 
 from featureviz.errors import InvalidInput
 from featureviz.image.base import height_width
-from featureviz.lab.heat import DIVERGING, Bar, beside, enlarged, heat, labelled, limits, overlay
-from featureviz.model import TappedModel, tapped
+from featureviz.lab.draw.colormap import DIVERGING, Bar, beside, enlarged, heat, labelled, limits, overlay
+from featureviz.network.model import TappedModel, tapped
 
 _PREFIX = 8  # class and register tokens before a grid of patches: DeiT has 2, DINOv2 5
 _CELL, _WIDE = 56, 84  # pixels: about the size of a map, in a grid and beside others
@@ -100,14 +100,14 @@ def activation_grid(
 
     Args:
         model: any network.
-        layer: any layer that :func:`channel_maps` reads.
+        layer: any layer that ``channel_maps`` reads.
         image: ``[3,H,W]`` in [0,1], of any size.
         channels: how many; a layer with fewer shows all it has.
         scale: ``"each"``: the colours run from each map's least to its greatest value; ``"shared"``: all maps have
             one scale, drawn below, which leaves out the most extreme 0.5 %. Maps of one pixel always share it.
         columns: maps a row.
-        name: a colour map of :func:`heat`.
-        channel_axis: as in :func:`channel_maps`.
+        name: a colour map of ``heat``.
+        channel_axis: as in ``channel_maps``.
 
     >>> import featureviz as fv
     >>> activation_grid(fv.load("embedded"), "features.0", torch.rand(3, 96, 96)).shape[0]
@@ -231,7 +231,7 @@ def gated_maps(model: TappedModel, site: str, image: Tensor) -> GatedMaps:
     spatial = tapped(model).gates[site].spatial
     seen = view(model, image)
     with torch.no_grad():
-        layers = [f"{what}:{site}" for what in ("content", "gated", "gate value")]
+        layers = [f"{what}:{site}" for what in ("pregate", "gated", "gate value")]
         taken = model(seen, layers)
     x, y, gate = (taken[layer][0].float().cpu() for layer in layers)
     return GatedMaps(site, seen[0].cpu(), x, y, gate[0] if spatial else gate)

@@ -12,8 +12,8 @@ from importlib.resources import as_file, files
 import torch
 from torch import Tensor, nn
 
-from featureviz.lab.statistics import GateStatistics
-from featureviz.model import TappedModel, wrap
+from featureviz.models.wrapping import wrap
+from featureviz.network.model import TappedModel
 
 # (in, kernel, expanded, out, stride) of each inverted residual; an SE block with hard-sigmoid in every one.
 BLOCKS = (
@@ -51,17 +51,11 @@ def load(size: int | tuple[int, int] | None = None) -> TappedModel:
 
 
 def wrapped(net: nn.Module, size: int | tuple[int, int] | None = None) -> TappedModel:
-    """An :func:`embedded_net` with its preprocessing and ImageNet's class names."""
+    """An ``embedded_net`` with its preprocessing and ImageNet's class names."""
     from torchvision.models import MobileNet_V3_Large_Weights
 
     labels = MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
     return wrap(net, mean=MEAN, std=STD, size=size or SIZE, labels=labels, name="embedded")
-
-
-def natural_gates() -> GateStatistics:
-    """How its gates behave on natural pictures that it was never trained on (``docs/embedded.md``)."""
-    with as_file(files("featureviz.models") / "embedded_gates.pt") as path:
-        return GateStatistics.load(path)
 
 
 def _saved(name: str) -> dict[str, Tensor]:

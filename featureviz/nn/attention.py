@@ -72,7 +72,7 @@ class ChannelAttention(nn.Module):
         bias: whether the mlp has biases; the equation has none, the authors' code has.
 
     Raises:
-        InvalidInput: as :class:`SEModule`.
+        InvalidInput: as ``SEModule``.
 
     >>> ChannelAttention(32)(torch.randn(2, 32, 8, 8)).shape
     torch.Size([2, 32, 8, 8])
@@ -141,7 +141,7 @@ class SpatialAttention(nn.Module):
 class CBAM(nn.Module):
     """Convolutional block attention module: which channels, then, of what is left, which positions.
 
-    ``y = spatial(channel(x))``, :class:`ChannelAttention` and :class:`SpatialAttention`; ``[N,C,H,W]`` to the same
+    ``y = spatial(channel(x))``, ``ChannelAttention`` and ``SpatialAttention``; ``[N,C,H,W]`` to the same
     shape.
 
     Source: Woo et al. 2018, "CBAM: Convolutional Block Attention Module", equation 1.

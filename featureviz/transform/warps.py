@@ -7,7 +7,7 @@ from torch import Tensor
 
 from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
-from featureviz.transform.base import Warp
+from featureviz.transform.base import Transform, Warp
 from featureviz.transform.functional import rotation, scaling, translation
 
 
@@ -78,3 +78,11 @@ def _at_least(minimum: float, value: float, name: str) -> float:
     if not value >= minimum:
         raise InvalidInput(f"{name}={value} was given; expected at least {minimum:g}")
     return value
+
+
+def robust() -> list[Transform]:
+    """The default: Lucid's standard ranges, jitter 8, scale 0.9 to 1.1, rotate 10 degrees, jitter 4.
+
+    Lucid pads with 12 px of grey first; here nothing needs padding, since the view is mirrored past the edges.
+    """
+    return [Jitter(8), Scale(0.9, 1.1), Rotate(10), Jitter(4)]

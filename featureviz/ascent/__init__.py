@@ -1,0 +1,1 @@
+"""Gradient ascent: a score to a step."""

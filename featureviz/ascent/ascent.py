@@ -1,0 +1,231 @@
+"""Gradient ascent: one step, and the loop around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.ascent.headroom import headroom
+from featureviz.ascent.microbatch import Microbatch, first_size, halved, microbatches
+from featureviz.ascent.optimizers import Adam, MakeOptimizer
+from featureviz.ascent.runtime import Runtime
+from featureviz.errors import InvalidInput, NonFinite, out_of_memory
+from featureviz.image import Parameterization
+from featureviz.network.execution.executor import Executor
+from featureviz.network.model import TappedModel
+from featureviz.objectives.algebra import Objective
+from featureviz.objectives.goals import prepared
+from featureviz.rng import Rng
+from featureviz.transform import Pipeline
+
+
+@final
+class Ascent:
+    """Moves the leaves of ``image`` up the gradient of ``objective``, averaged over ``views`` random views a step.
+
+    Args:
+        model: the network, on the device to work on.
+        objective: what to maximise; copied, never changed.
+        image: the parameterization whose leaves move; moved to the model's device.
+        transforms: the robustness pipeline.
+        views: random views of an image in a step.
+        steps: how many steps there will be; schedules reach their end with the last one.
+        optimizer: makes the optimizer from the leaves; it minimises the negated score. Adam, if left out.
+        seed: of the random views.
+        image_ids: the number of each image, which with the seed decides its views; 0, 1, 2... if left out.
+        runtime: precision, compilation and redirected gradients. Who wants a captured step makes a ``CudaGraphStep``.
+
+    ``scores`` is ``[steps, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient is
+    not finite moves nothing; :meth:`check` then raises. A batch goes through the network in ``microbatches``: on a CPU
+    a few views at a time, which is quickest, and on any device halved until they fit into memory. The images are the
+    same.
+    """
+
+    def __init__(
+        self,
+        model: TappedModel,
+        objective: Objective,
+        image: Parameterization,
+        *,
+        transforms: Iterable[nn.Module] = (),
+        views: int = 1,
+        steps: int = 512,
+        optimizer: MakeOptimizer | None = None,
+        seed: int = 0,
+        image_ids: Sequence[int] | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        n, device, optimizer, runtime = len(image), model.device, optimizer or Adam(), runtime or Runtime()
+        if objective.n not in (1, n):
+            raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
+        if image_ids is not None and len(image_ids) != n:
+            raise InvalidInput(f"image_ids={list(image_ids)} was given for {n} images; expected one each")
+        if views < 1:
+            raise InvalidInput(f"views={views} was given; expected at least 1")
+        self.model, self.image, self.runtime = model, image.to(device), runtime
+        self.objective = prepared(objective, model)
+        self.pipeline = Pipeline(transforms).to(device)
+        self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
+        self.optimizer = optimizer(self.leaves)
+        self.schedule: Callable[[float], float] | None = getattr(optimizer, "schedule", None)
+        self.rng = Rng(seed, n if image_ids is None else torch.tensor(image_ids), views, device)
+        with torch.no_grad():
+            height, width = self.image().shape[-2:]
+        self.size = model.input_size((height, width))
+        self.executor = Executor(
+            model, self.objective.layers, self.size,
+            precision=runtime.precision, compile=runtime.compiles(n * views * steps),
+        )  # fmt: skip
+        self._split(*first_size(n, views, self.size, device, self.objective.across_batch))
+        self._headroom: Tensor | None = None
+        self.scores = torch.zeros(steps, n, device=device)
+        self.steps_done = 0
+        self.done, self.failed_at = (torch.tensor(i, device=device) for i in (0, -1))  # as steps_done, on the device
+        self._before = [torch.empty_like(leaf) for leaf in self.leaves]
+
+    def step(self) -> None:
+        """One step up; no host synchronisation."""
+        self.set_lr()
+        score, gradients = self.score_and_gradient()
+        total = score.sum()
+        for leaf, gradient in zip(self.leaves, gradients, strict=True):
+            leaf.grad = gradient
+            total = total + gradient.sum()
+        with torch.no_grad():
+            for leaf, old in zip(self.leaves, self._before, strict=True):
+                old.copy_(leaf)
+            self.optimizer.step()
+            ok = torch.isfinite(total) & (self.failed_at < 0)  # a sum is finite only if every part of it is
+            for leaf, old in zip(self.leaves, self._before, strict=True):
+                torch.where(ok, leaf, old, out=leaf)
+            self.failed_at.copy_(torch.where(ok | (self.failed_at >= 0), self.failed_at, self.done))
+            self.scores.index_copy_(0, self.done[None], score[None])
+            self.done += 1
+        self.rng.advance()
+        self.steps_done += 1
+
+    def set_lr(self) -> None:
+        """Set the learning rate of the coming step."""
+        if self.schedule is not None:
+            lr = self.schedule(self.steps_done / max(1, len(self.scores)))
+            for group in self.optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(lr)  # in its place: a captured graph reads it there
+                else:
+                    group["lr"] = lr
+
+    def run(
+        self,
+        steps: int,
+        every: int = 1,
+        on: Callable[[Ascent], None] | None = None,
+        step: Callable[[], None] | None = None,
+    ) -> None:
+        """``steps`` steps; after each ``every`` of them and after the last, :meth:`check`, then ``on(self)``.
+
+        ``step`` is done in the place of :meth:`step`, as a captured one.
+        """
+        if self.steps_done + steps > len(self.scores):
+            raise InvalidInput(
+                f"{self.steps_done} + {steps} steps were asked for; this Ascent was made for {len(self.scores)}: give"
+                " it more steps"
+            )
+        for i in range(1, steps + 1):
+            (step or self.step)()
+            if i % every == 0 or i == steps:
+                self.check()
+                if on is not None:
+                    on(self)
+
+    def check(self) -> None:
+        """Raise :class:`NonFinite` if a step has failed; synchronises with the host."""
+        failed = int(self.failed_at)
+        if failed >= 0:
+            self.rng.advance(failed - self.steps_done)
+            self.done.fill_(failed)
+            self.steps_done = failed
+            term = self._culprit()
+            weights = [n for n, p in self.model.net.named_parameters() if not bool(torch.isfinite(p).all())]
+            remedy = (
+                f"the network's weights {weights[0]!r} are not finite: load them again"
+                if weights
+                else "a smaller lr, or an objective without division by something that can be 0, may help"
+            )
+            raise NonFinite(f"step {failed}: {term}; the last finite image is kept. {remedy}", failed, term)
+
+    def images(self) -> Tensor:
+        """``[N,C,H,W]`` in (0,1), detached, on the CPU."""
+        with torch.no_grad():
+            return self.image().cpu()
+
+    def score_and_gradient(self, objective: Objective | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Scores ``[N]`` at this step, and for each leaf the gradient of their negated sum. Nothing moves.
+
+        ``objective`` is another one in the place of the ascent's own, such as one of its terms.
+        """
+        objective = objective or self.objective
+        while True:
+            try:
+                with torch.enable_grad():
+                    images = self.image()
+                    score, slope = self._through_network(objective, images.detach())
+                    return score, list(torch.autograd.grad(images, self.leaves, slope))
+            except Exception as error:
+                if not out_of_memory(error) or not self.halve():
+                    raise
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()  # after the except: the error's traceback holds on to tensors
+
+    def _through_network(self, objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores ``[N]`` and the gradient of their negated sum for the pixels, which are decoded once for all parts."""
+        score, slope = torch.zeros(len(images), device=images.device), torch.zeros_like(images)
+        for part in self.microbatches:
+            pixels = images[part.images].requires_grad_()
+            own = self._score(objective, pixels, part)
+            score[part.images] += own.detach()
+            slope[part.images] += torch.autograd.grad(-own.sum(), pixels)[0]
+        return score, slope
+
+    def _score(self, objective: Objective, images: Tensor, part: Microbatch) -> Tensor:
+        """What the views of this part add to the scores of its images."""
+        views = self.pipeline(images, part.rng.restart(), self.size)
+        redirect = self.steps_done < self.runtime.redirect
+        activations = self.executor(views, part.rows, redirect=redirect)  # of views [M,C,h,w]
+        if self._headroom is None:
+            self._headroom = headroom(self.model.device)  # made when the forward holds its most
+        score = objective(activations)  # [M]
+        if score.shape != views.shape[:1]:
+            raise InvalidInput(
+                f"{objective.spec} gave scores of shape {list(score.shape)} for {len(views)} views; expected"
+                f" [{len(views)}], one a view: reduce over everything but the batch"
+            )
+        if not score.requires_grad:
+            raise InvalidInput(f"{objective.spec} does not depend on the image, so there is nothing to climb")
+        return score.float().view(-1, part.rows.views).sum(1) / self.rng.views  # [N of the part]
+
+    def halve(self) -> bool:
+        """Make the micro-batches half as large; False where that is not possible."""
+        images, views = (s.stop - s.start for s in (self.microbatches[0].images, self.microbatches[0].views))
+        smaller = None if self.objective.across_batch else halved(images, views)
+        if smaller is None:
+            return False
+        self._split(*smaller)
+        return True
+
+    def _split(self, images: int, views: int) -> None:
+        self.microbatches = microbatches(self.rng, len(self.image), images, views, self.model.device)
+
+    def _culprit(self) -> str:
+        """The first term whose score or gradient is not finite at this step."""
+        for leaf in [*self.objective.leaves(), self.objective]:
+            if leaf.n not in (1, len(self.image)):
+                continue
+            score, gradients = self.score_and_gradient(leaf)
+            if not bool(torch.isfinite(score).all()):
+                return f"the score of {leaf.spec} is {score[~torch.isfinite(score)][0].item()}"
+            if not all(bool(torch.isfinite(g).all()) for g in gradients):
+                return f"the gradient of {leaf.spec} is not finite"
+        return f"the score of {self.objective.spec} or its gradient is not finite"

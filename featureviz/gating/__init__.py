@@ -1,0 +1,1 @@
+"""The squeeze-and-excitation gates of a network: discovery in tiers, proof, interventions."""

@@ -1,0 +1,1 @@
+"""What is known of single gates and of whole blocks."""

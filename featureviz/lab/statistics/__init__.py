@@ -1,0 +1,1 @@
+"""What a network does on natural images, measured."""

@@ -1,0 +1,293 @@
+"""Natural images from a folder, or from whatever yields tensors, as batches."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featureviz.errors import InvalidInput
+from featureviz.image.base import Size, height_width
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+BATCH = 32
+ROUNDING = 1e-3  # how far resampling may leave [0,1]
+
+PathLike = str | os.PathLike[str]
+
+
+class Batch(NamedTuple):
+    """Images ``[B,C,H,W]`` in [0,1], their class numbers ``[B]`` and their names, where these are known."""
+
+    images: Tensor
+    labels: Tensor | None = None
+    names: tuple[str, ...] | None = None
+
+
+class Skipped(NamedTuple):
+    """A file that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+@final
+class Pictures:
+    """A folder's pictures, or those of a list of paths, as batches ``[B,3,H,W]`` in [0,1].
+
+    Args:
+        source: a folder, searched with its sub-folders for png, jpg, jpeg, webp, bmp, gif, tif and tiff, hidden names
+            left out; or a list of paths.
+        size: the side of the square in pixels, or (height, width).
+        batch: pictures a batch; the last may be smaller.
+
+    The order is that of the sorted paths, or the list's own. Each picture is turned by its EXIF orientation, scaled
+    with antialiasing until it just covers ``size`` (bilinear, as torchvision's classifiers are evaluated) and cropped
+    in the centre. Transparency is laid over white; 16-bit grey keeps its range; of an animation the first frame counts.
+    Where every file of a folder lies in a sub-folder, the name of the first is its class: ``classes`` are the sorted
+    names, labels index them. Only one batch is in memory.
+
+    A file that cannot be read is left out and noted in ``skipped``, which starts anew with each iteration.
+
+    Raises:
+        InvalidInput: no such folder, nothing in it, or, at the end of an iteration, not one file that could be read.
+
+    >>> import tempfile, imageio.v3 as iio
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("ant", "bee"):
+    ...         (Path(folder) / name).mkdir()
+    ...         iio.imwrite(Path(folder) / name / "1.png", np.zeros((40, 60, 3), np.uint8))
+    ...     [(batch.images.shape, batch.labels.tolist(), batch.names) for batch in Pictures(folder, 32)]
+    [(torch.Size([2, 3, 32, 32]), [0, 1], ('ant/1.png', 'bee/1.png'))]
+    """
+
+    def __init__(self, source: PathLike | Sequence[PathLike], size: Size, batch: int = BATCH) -> None:
+        if batch < 1:
+            raise InvalidInput(f"batch={batch} was given; expected at least 1 picture")
+        self.size, self.batch = height_width(size), batch
+        self.skipped: list[Skipped] = []
+        self._folders: list[Skipped] = []  # that could not be listed
+        if isinstance(source, str | os.PathLike):
+            root = Path(source)
+            self.paths, self._folders = _found(root)
+            self.names = tuple(path.relative_to(root).as_posix() for path in self.paths)
+        else:
+            self.paths = _listed(source)
+            self.names = tuple(path.as_posix() for path in self.paths)
+        parts = [PurePath(name).parts for name in self.names]
+        nested = isinstance(source, str | os.PathLike) and all(len(part) > 1 for part in parts)
+        self.classes = tuple(sorted({part[0] for part in parts})) if nested else ()
+        number = {name: i for i, name in enumerate(self.classes)}
+        self._labels = [number[part[0]] for part in parts] if nested else None
+
+    def __len__(self) -> int:
+        """How many files there are; those that cannot be read count."""
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.skipped = list(self._folders)
+        images: list[Tensor] = []
+        kept: list[int] = []
+        any_read = False
+        for number, path in enumerate(self.paths):
+            try:
+                images.append(read_picture(path, self.size))
+            except Exception as error:  # decoders raise whatever they like on a broken file
+                self.skipped.append(Skipped(str(path), f"{type(error).__name__}: {error}".splitlines()[0]))
+                continue
+            kept.append(number)
+            any_read = True
+            if len(kept) == self.batch:
+                yield self._batch(images, kept)
+                images, kept = [], []
+        if kept:
+            yield self._batch(images, kept)
+        if not any_read:
+            first = self.skipped[len(self._folders)]
+            raise InvalidInput(
+                f"none of {len(self.paths)} files could be read as a picture; the first, {first.path}: {first.reason}"
+            )
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        classes = f" of {len(self.classes)} classes" if self.classes else ""
+        return f"Pictures({len(self):,} files{classes}, {height}x{width})"
+
+    def _batch(self, images: list[Tensor], kept: list[int]) -> Batch:
+        labels = None if self._labels is None else torch.tensor([self._labels[i] for i in kept])
+        return Batch(torch.stack(images), labels, tuple(self.names[i] for i in kept))
+
+
+def read_picture(path: PathLike, size: Size) -> Tensor:
+    """One file as ``[3,H,W]`` in [0,1], scaled until it covers ``size`` and cropped in the centre.
+
+    Raises whatever the decoder raises on a file that is no picture.
+    """
+    from PIL import Image, ImageOps
+
+    height, width = height_width(size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about files that are read all the same: size, odd tags, palettes
+        with Image.open(path) as opened:
+            picture = _plain(ImageOps.exif_transpose(opened))
+        scale = min(picture.width / width, picture.height / height)
+        left, top = (picture.width - scale * width) / 2, (picture.height - scale * height) / 2
+        right, bottom = min(left + scale * width, picture.width), min(top + scale * height, picture.height)  # rounding
+        small = picture.resize(
+            (width, height), Image.Resampling.BILINEAR, box=(max(0.0, left), max(0.0, top), right, bottom)
+        )
+    pixels = torch.from_numpy(np.array(small, dtype=np.float32))
+    if small.mode == "F":
+        return pixels.clamp(0, 1).expand(3, height, width).clone()
+    return (pixels / 255).movedim(-1, 0).contiguous()
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """As RGB, or grey in [0,1] as mode F where 8 bits would lose its range."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.float32)
+        if values.size and (values.max() > 65535 or values.min() < 0):
+            raise ValueError(f"mode {picture.mode} with values beyond 16 bits; save it with 8 or 16 bits a channel")
+        return Image.fromarray(values / 65535)
+    if picture.mode == "F":
+        raise ValueError("mode F, floats of unknown range; save it with 8 or 16 bits a channel")
+    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+        seen = picture.convert("RGBA")
+        white = Image.new("RGBA", seen.size, "white")
+        return Image.alpha_composite(white, seen).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _found(root: Path) -> tuple[list[Path], list[Skipped]]:
+    """The pictures under ``root``, sorted, and the folders that could not be listed."""
+    if not root.exists():
+        raise InvalidInput(f"there is no folder {str(root)!r}; give one that holds pictures")
+    if not root.is_dir():
+        raise InvalidInput(f"{str(root)!r} is a file; give its folder, or a list of paths: Pictures([path], size)")
+    found: list[Path] = []
+    failed: list[Skipped] = []
+    entered: set[str] = set()
+
+    def note(error: OSError) -> None:
+        failed.append(Skipped(str(error.filename), f"{type(error).__name__}: {error.strerror}"))
+
+    for base, folders, names in os.walk(root, onerror=note, followlinks=True):
+        real = os.path.realpath(base)
+        if real in entered:  # links may lead in a circle
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        wanted = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS)
+        found.extend(Path(base) / name for name in wanted)
+    if not found:
+        endings = ", ".join(sorted(ending[1:] for ending in EXTENSIONS))
+        raise InvalidInput(f"no pictures under {str(root)!r}; expected files that end in {endings}")
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix()), failed
+
+
+def _listed(source: object) -> list[Path]:
+    if not isinstance(source, Sequence) or not all(isinstance(path, str | os.PathLike) for path in source):
+        raise InvalidInput(f"a {type(source).__name__} was given; expected a folder or a list of paths")
+    if not source:
+        raise InvalidInput("an empty list was given; expected at least one path")
+    return [Path(path) for path in source]
+
+
+Source = PathLike | Pictures | Tensor | Iterable[Any]
+
+
+def batches(source: Source, size: Size, *, batch: int = BATCH) -> Iterator[Batch]:
+    """Whatever holds images, as ``Batch`` of at most ``batch`` rows.
+
+    Args:
+        source: a folder; ``Pictures``; a tensor ``[N,C,H,W]`` in [0,1]; or anything that yields such tensors or
+            (images, labels) pairs, a ``DataLoader`` for one. Tensors keep the size they have.
+        size: what a folder's pictures are cropped to.
+        batch: the most rows at a time.
+
+    Raises:
+        InvalidInput: not floats, out of [0,1], not four dimensions, or labels that do not fit, at the batch concerned.
+
+    >>> [len(part.images) for part in batches(torch.rand(70, 3, 8, 8), 8)]
+    [32, 32, 6]
+    """
+    if batch < 1:
+        raise InvalidInput(f"batch={batch} was given; expected at least 1 image")
+    if isinstance(source, str | os.PathLike):
+        source = Pictures(source, size, batch)
+    if isinstance(source, Tensor):
+        source = [source]
+    if not isinstance(source, Iterable):
+        raise InvalidInput(
+            f"a {type(source).__name__} was given for the pictures; expected a folder, Pictures, a tensor [N,C,H,W] in"
+            " [0,1], or an iterable of tensors or (images, labels) pairs"
+        )
+    return _split(source, batch)
+
+
+def _split(source: Iterable[Any], most: int) -> Iterator[Batch]:
+    labelled: bool | None = None
+    for number, item in enumerate(source):
+        images, labels, names = _checked(item, f"batch {number}")
+        if labelled is not None and labelled != (labels is not None):
+            raise InvalidInput(
+                f"batch {number} has {'' if labels is not None else 'no '}labels, unlike those before it; give labels"
+                " with every batch or with none"
+            )
+        labelled = labels is not None
+        for start in range(0, len(images), most):
+            rows = slice(start, start + most)
+            yield Batch(images[rows], None if labels is None else labels[rows], None if names is None else names[rows])
+
+
+def _checked(item: Any, which: str) -> Batch:
+    names = item.names if isinstance(item, Batch) else None
+    if isinstance(item, Tensor):
+        item = (item,)
+    if not isinstance(item, Batch) and not (isinstance(item, tuple | list) and len(item) in (1, 2)):
+        hint = "; for a list of paths give Pictures(paths, size)" if isinstance(item, str | os.PathLike) else ""
+        raise InvalidInput(f"{which} is a {type(item).__name__}; expected a tensor or an (images, labels) pair{hint}")
+    images, labels = item[0], item[1] if len(item) > 1 else None
+    _check_images(images, which)
+    if labels is None:
+        return Batch(images, None, names)
+    labels = torch.as_tensor(labels)
+    if labels.shape != (len(images),) or labels.is_floating_point() or bool((labels < 0).any()):
+        given = (
+            "negative numbers"
+            if labels.shape == (len(images),) and not labels.is_floating_point()
+            else (f"{list(labels.shape)} of {labels.dtype}")
+        )
+        raise InvalidInput(
+            f"{which} has {len(images)} images and labels {given}; expected one class number from 0 up an image, as"
+            f" integers [{len(images)}]"
+        )
+    return Batch(images, labels.long().cpu(), names)
+
+
+def _check_images(images: Any, which: str) -> None:
+    if not isinstance(images, Tensor):
+        raise InvalidInput(f"{which} holds a {type(images).__name__} for its images; expected a tensor [B,C,H,W]")
+    if images.ndim != 4:
+        hint = "; add the batch dimension: images[None], or a DataLoader over the data set" if images.ndim == 3 else ""
+        raise InvalidInput(f"{which} has the shape {list(images.shape)}; expected [B,C,H,W]{hint}")
+    if not images.is_floating_point():
+        raise InvalidInput(f"{which} is {images.dtype}; expected floats in [0,1]: bytes are images.float() / 255")
+    low, high = (float(end) for end in images.aminmax()) if images.numel() else (0.0, 0.0)
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN fails too
+        raise InvalidInput(
+            f"{which} has values from {low:.3g} to {high:.3g}; expected [0,1]: leave out Normalize, the model does that"
+            " itself, and divide bytes by 255"
+        )

@@ -1,0 +1,1 @@
+"""The network one can tap: views to activations."""

@@ -1,0 +1,100 @@
+"""What a forward hands to an objective: tensors by name, and which image each row is a view of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from featureviz.errors import InvalidInput, unknown
+
+
+@final
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a batch, image-major: row ``i * views + k`` is view k of image ``images[i]``.
+
+    ``image`` is the same as a device tensor ``[M]``, made once, so that a step copies nothing from the host.
+    """
+
+    images: tuple[int, ...]
+    views: int
+    image: Tensor
+
+    @classmethod
+    def of(cls, images: int | Sequence[int], views: int = 1, device: torch.device | str | None = None) -> Rows:
+        """Rows for that many images, or for those numbers.
+
+        >>> Rows.of(2, views=3).image.tolist()
+        [0, 0, 0, 1, 1, 1]
+        """
+        numbers = tuple(range(images)) if isinstance(images, int) else tuple(images)
+        return cls(numbers, views, torch.tensor(numbers, device=device).repeat_interleave(views))
+
+    def __len__(self) -> int:
+        return len(self.images) * self.views
+
+
+@final
+class Activations(Mapping[str, Tensor]):
+    """Tensors ``[M, ...]`` by the names that were asked for; a wrong name gets the nearest ones.
+
+    ``rows`` tells the image of each row, ``labels`` the model's class names if it has any.
+
+    >>> a = Activations({"conv": torch.zeros(2, 8, 4, 4)}, Rows.of(2))
+    >>> a["conv"].shape
+    torch.Size([2, 8, 4, 4])
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], rows: Rows, labels: Sequence[str] | None = None) -> None:
+        self._tensors, self.rows, self.labels = dict(tensors), rows, labels
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise unknown("activation", name, self._tensors, "An objective sees the layers it names in `layers` only.")
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def per_image(self) -> list[Activations]:
+        """One ``Activations`` an image, in order; splits once, so its gradient is one concatenation."""
+        views = self.rows.views
+        parts = {name: tensor.split(views) for name, tensor in self._tensors.items()}
+        images = self.rows.image.split(views)
+        return [
+            Activations({n: p[i] for n, p in parts.items()}, Rows((number,), views, images[i]), self.labels)
+            for i, number in enumerate(self.rows.images)
+        ]
+
+    def channels(self, name: str, units: Sequence[int], index: Tensor) -> Tensor:
+        """Channel ``units[0]`` of every row, or ``units[i]`` of the rows of image i: ``[M,C,...]`` to ``[M,...]``.
+
+        ``index`` is ``units`` on the device: one gather serves N different units, and a captured one any others.
+        """
+        a = self[name]
+        if a.ndim == 3:
+            a = a.movedim(-1, 1)  # tokens [M,T,C]
+        if a.ndim < 2 or max(units) >= a.shape[1] or min(units) < -a.shape[1]:
+            worst = max(units, key=lambda u: u if u >= 0 else -u - 1)
+            count = a.shape[1] if a.ndim > 1 else 0
+            raise InvalidInput(f"channel {worst} of {name!r} was asked for; it has {count}: 0 to {count - 1}")
+        index = index.to(a.device)  # an objective that no ascent has prepared may be elsewhere
+        if len(units) == 1:
+            return a.index_select(1, index).squeeze(1)
+        if max(self.rows.images) >= len(units):
+            raise InvalidInput(
+                f"{len(units)} units of {name!r} for image {max(self.rows.images)}; expected one an image"
+            )
+        return a[torch.arange(len(a), device=a.device), index[self.rows.image]]
+
+    def means(self, name: str, units: Sequence[int], index: Tensor) -> Tensor:
+        """``channels``, the mean over positions where there are any: ``[M]``."""
+        a = self.channels(name, units, index)
+        return a.flatten(1).mean(1) if a.ndim > 1 else a

@@ -1,0 +1,83 @@
+"""Interventions: what now changes a model's gates, as values on a context variable.
+
+A context variable belongs to one thread and to one ``with`` block. So an intervention of one thread never enters
+another thread's render, and nothing has to be taken off a network when the block ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.network.taps import unseen
+
+Change = Callable[[Tensor], Tensor]  # of [M,C] gate values or logits, or of a spatial gate's [M,H*W]
+
+
+@final
+@dataclass(frozen=True)
+class Intervention:
+    """``change`` is done to the values of one block's gates, or to their logits, for some ``units`` or for all.
+
+    ``model`` is the key of the model that it is for, ``gate`` the path of the module that computes the values, and
+    ``text`` says in a recipe what is done.
+    """
+
+    model: str
+    gate: str
+    change: Change
+    text: str
+    units: Tensor | None = None  # [1,C], which channels are meant
+    logits: bool = False
+
+    def install(self, net: nn.Module) -> None:
+        """Hook ``net``, which is thrown away with the hook."""
+        module = net.get_submodule(self.gate)
+        if self.logits:
+            module.register_forward_pre_hook(partial(_before, self))
+        else:
+            module.register_forward_hook(partial(_after, self))
+
+    def changed(self, tensor: Tensor) -> Tensor:
+        """``[M,...]`` with the change done to the units that are meant."""
+        flat = tensor.flatten(1)
+        new = self.change(flat)
+        if self.units is not None:
+            new = torch.where(self.units.to(flat.device), new, flat)
+        return new.view(tensor.shape)
+
+
+_IN_FORCE: ContextVar[tuple[Intervention, ...]] = ContextVar("interventions", default=())
+
+
+@contextmanager
+def intervening(interventions: Sequence[Intervention]) -> Iterator[None]:
+    """While it lasts these are in force, after those that are already."""
+    before = _IN_FORCE.get()
+    try:
+        _IN_FORCE.set((*before, *interventions))
+        yield
+    finally:
+        _IN_FORCE.set(before)
+
+
+def interventions_on(model: str) -> tuple[Intervention, ...]:
+    """Those in force for the model with this key, the earliest first."""
+    return tuple(i for i in _IN_FORCE.get() if i.model == model)
+
+
+def _before(intervention: Intervention, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    with unseen():
+        return (intervention.changed(args[0]), *args[1:])
+
+
+def _after(intervention: Intervention, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    with unseen():
+        return intervention.changed(output)

@@ -1,0 +1,192 @@
+"""Redirected gradients: a way up for units that are dead on the starting image, after Lucid's ``redirected_relu_grad``.
+
+A dead unit's slope is zero, so an image that starts there stays there. For the first steps the activation's backward
+is replaced: in a row where it passes nothing back, it passes what would lead the unit out of its flat end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from featureviz.errors import InvalidInput
+
+_REDIRECTED: ContextVar[frozenset[str]] = ContextVar("redirected models", default=frozenset())
+
+
+@final
+@dataclass(frozen=True)
+class _Activation:
+    """A function that is flat up to ``low`` and from ``high`` on, and the ``slope`` to assume there.
+
+    ``gradient(grad, kept)`` is autograd's own. As in autograd what is kept for it is the input or the output, never the
+    other one, which the network may overwrite; ``low`` and ``high`` are of the one that is kept.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    gradient: Callable[[Tensor, Tensor], Tensor]
+    slope: float
+    low: float
+    high: float = math.inf
+    keeps_output: bool = False
+
+
+def _clip(low: float, high: float) -> _Activation:
+    return _Activation(
+        lambda x: F.hardtanh(x, low, high),
+        lambda grad, x: torch.ops.aten.hardtanh_backward(grad, x, low, high),
+        1.0,
+        low,
+        high,
+    )
+
+
+_RELU = _Activation(
+    torch.relu, lambda grad, y: torch.ops.aten.threshold_backward(grad, y, 0), 1.0, 0.0, keeps_output=True
+)
+_RELU6 = _clip(0.0, 6.0)
+_HARDSIGMOID = _Activation(F.hardsigmoid, torch.ops.aten.hardsigmoid_backward, 1 / 6, -3.0, 3.0)
+# Between a hard-swish's flat end, x <= -3, and where it fires, x > 0, lies a well: its own slope leads back to -3.
+# With the end at -3 no unit came across; with it at 0 the well counts as dead.
+_HARDSWISH = _Activation(F.hardswish, torch.ops.aten.hardswish_backward, 1.0, 0.0)
+# A sigmoid's slope fades and Adam scales it up again, so |z| < 12 is no flat end. Further out its slope at 12 goes on:
+# with 1/4 instead the gradient would collapse on leaving, and Adam's steps for a thousand more with it.
+_SHUT = 1 / (1 + math.exp(12))
+_SIGMOID = _Activation(
+    torch.sigmoid, torch.ops.aten.sigmoid_backward, _SHUT * (1 - _SHUT), _SHUT, 1 - _SHUT, keeps_output=True
+)
+
+_BY_FUNCTION: dict[Callable[..., Any], _Activation] = {
+    F.relu: _RELU, torch.relu: _RELU, torch.relu_: _RELU, Tensor.relu: _RELU, Tensor.relu_: _RELU,
+    F.relu6: _RELU6, F.hardswish: _HARDSWISH, F.hardsigmoid: _HARDSIGMOID,
+    torch.sigmoid: _SIGMOID, torch.sigmoid_: _SIGMOID, Tensor.sigmoid: _SIGMOID, Tensor.sigmoid_: _SIGMOID,
+    torch.special.expit: _SIGMOID,
+}  # fmt: skip
+
+
+@contextmanager
+def redirected(model: nn.Module) -> Iterator[None]:
+    """Gradients of what ``model`` computes while this lasts find a way through dead activations.
+
+    Row by row and activation by activation: where every entry lies in a flat end or passes nothing back, those in a
+    flat end pass ``slope * grad`` if it leads out of that end. Nothing else changes, least of all values. ``grad`` is
+    of what is minimised, the negated score, so a negative one raises its entry.
+
+    ==============  ==================  =======
+    activation      flat ends           slope
+    ==============  ==================  =======
+    ReLU            x <= 0              1
+    ReLU6, clips    x <= 0, x >= 6      1
+    Hardswish       x <= 0              1
+    Hardsigmoid     x <= -3, x >= 3     1/6
+    Sigmoid         x <= -12, x >= 12   6.1e-6
+    ==============  ==================  =======
+
+    Modules and functions alike, in place or not; not ``clamp``, which has other uses. A row is an entry of the first
+    dimension. Meant for the first steps: Lucid takes 16. Nothing here waits for the device.
+
+    Raises ``InvalidInput`` if ``model`` is not wrapped.
+
+    >>> import featureviz as fv
+    >>> conv = nn.Conv2d(3, 1, 3)
+    >>> _ = conv.bias.data.fill_(-100)  # dead on every image
+    >>> model = fv.wrap(nn.Sequential(conv, nn.ReLU()), size=8)
+    >>> def slope(x):
+    ...     return torch.autograd.grad(-model(x, ["1"])["1"].sum(), x)[0].abs().sum() > 0
+    >>> image = torch.rand(1, 3, 8, 8, requires_grad=True)
+    >>> slope(image)
+    tensor(False)
+    >>> with redirected(model):
+    ...     slope(image)
+    tensor(True)
+    """
+    key = getattr(model, "key", None)
+    if not isinstance(key, str):
+        raise InvalidInput(
+            f"a {type(model).__name__} was given for the model; wrap it first: fv.wrap(net, mean=..., std=..., size=...)"
+        )
+    before = _REDIRECTED.get()
+    try:
+        _REDIRECTED.set(before | {key})
+        yield
+    finally:
+        _REDIRECTED.set(before)
+
+
+def is_redirected(key: str) -> bool:
+    """Whether gradients of the model with this key are redirected now, in this thread."""
+    return key in _REDIRECTED.get()
+
+
+@final
+class Redirection(TorchFunctionMode):
+    """Replaces the activations that are called under it.
+
+    Modules and functions both pass a function mode. It is entered for the network's forward alone, so the image's and
+    the objective's own sigmoids stay as they are; and it is left when a tap leaves the network by an exception.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        known = _clip(kwargs["min_val"], kwargs["max_val"]) if func is F.hardtanh else _BY_FUNCTION.get(func)
+        x = args[0] if args else kwargs.get("input")
+        if known is None or not isinstance(x, Tensor) or not x.requires_grad:
+            return func(*args, **kwargs)
+        if kwargs.get("inplace") or func.__name__.endswith("_"):
+            if known.keeps_output:
+                return _Redirected.apply(x, known, True)
+            return x.copy_(_Redirected.apply(x.clone(), known))  # of a clone, whose values backward will still find
+        return _Redirected.apply(x, known)
+
+
+@final
+class _Redirected(torch.autograd.Function):
+    """The activation, with the backward of ``redirected``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, activation: _Activation, inplace: bool = False) -> Tensor:
+        y = activation.forward(x)
+        if inplace:
+            y = x.copy_(y)
+            ctx.mark_dirty(x)
+        ctx.activation = activation
+        ctx.save_for_backward(y if activation.keeps_output else x)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (grad,), (kept,), a = grads, ctx.saved_tensors, ctx.activation
+        ordinary = a.gradient(grad, kept)
+        if _on_host(kept) and _alive(ordinary, kept, a):
+            return ordinary, None, None
+        below, above = kept <= a.low, kept >= a.high
+        nothing = (below | above | (ordinary == 0))[..., None]  # never of one dimension, so that a row can be reduced
+        dead = nothing.all(tuple(range(1, nothing.ndim)), keepdim=True)[..., 0]
+        outwards = (below & (grad < 0)) | (above & (grad > 0))  # out of the flat end: a descent step goes against grad
+        return torch.where(dead & outwards, a.slope * grad, ordinary), None, None
+
+
+def _on_host(tensor: Tensor) -> bool:
+    """Whether looking at a number waits for no device."""
+    return tensor.device.type == "cpu"
+
+
+def _alive(ordinary: Tensor, kept: Tensor, a: _Activation) -> bool:
+    """Whether some entry of every row is seen at a glance, in the middle row of its map, to pass something back.
+
+    Then nothing is redirected, and the passes over whole maps that it takes to know better are spared.
+    """
+    if kept.ndim > 2:
+        middle = kept.shape[-2] // 2
+        ordinary, kept = ordinary[..., middle, :], kept[..., middle, :]
+    passes = (ordinary != 0) & (kept > a.low) & (kept < a.high)
+    return bool(passes.flatten(1).any(1).all()) if passes.ndim > 1 else False

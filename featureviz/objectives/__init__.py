@@ -1,0 +1,1 @@
+"""Objectives: activations to a score for every view."""

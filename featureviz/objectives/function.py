@@ -1,0 +1,66 @@
+"""Objectives from functions of one layer's activations."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, final
+
+from torch import Tensor
+
+from featureviz.errors import InvalidInput
+from featureviz.naming import named, written
+from featureviz.network.activations import Activations
+from featureviz.objectives.algebra import Objective
+
+
+@final
+class Function(Objective):
+    """A leaf made by ``objective``: a pure function of one layer's activations."""
+
+    def __init__(self, factory: ObjectiveFactory, layer: str, args: tuple[Any, ...]) -> None:
+        rest = "".join(f", {written(a)}" for a in args)
+        super().__init__([layer], f"{factory.__name__}({named(layer)}{rest})")
+        self.factory, self.args = factory, tuple(None if isinstance(a, Tensor) else a for a in args)
+        for i, argument in enumerate(args):
+            if isinstance(argument, Tensor):
+                self.register_buffer(f"tensor{i}", argument.detach().clone())  # moves with the objective
+
+    def forward(self, activations: Activations) -> Tensor:
+        moved = dict(self.named_buffers())
+        args = [moved.get(f"tensor{i}", argument) for i, argument in enumerate(self.args)]
+        return self.factory.function(activations[self.layers[0]], *args)
+
+
+@final
+class ObjectiveFactory:
+    """What ``@objective`` leaves in the place of a function: called with a layer, it gives an objective."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        self.function = function
+        self.signature = inspect.signature(function)
+        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
+        self.__doc__, self.__module__ = function.__doc__, function.__module__
+
+    def __call__(self, layer: str, *args: Any, **kwargs: Any) -> Objective:
+        try:
+            bound = self.signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise InvalidInput(f"{self.__name__}{self.signature}: {error}; call it with a layer's name first") from None
+        bound.apply_defaults()
+        return Function(self, layer, bound.args[1:])
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # pickled by name, like the function it replaced
+
+
+def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
+    """Make an objective of a function of one layer's activations, ``[M,C,H,W]`` or ``[M,C]`` to ``[M]``.
+
+    >>> @objective
+    ... def sparse_channel(a, unit, penalty=0.1):
+    ...     return a[:, unit].mean((1, 2)) - penalty * a.abs().mean((1, 2, 3))
+    >>> sparse_channel("features.12", 17)
+    sparse_channel(features.12, 17, 0.1)
+    """
+    return ObjectiveFactory(function)

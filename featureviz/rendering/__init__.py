@@ -1,0 +1,1 @@
+"""The easy entry: objectives to images."""

@@ -1,0 +1,146 @@
+"""The easy entry, built from the parts that are there for everyone: a parameterization, a pipeline, an ascent."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featureviz.ascent.ascent import Ascent
+from featureviz.ascent.optimizers import Adam, MakeOptimizer
+from featureviz.ascent.runtime import Runtime
+from featureviz.errors import InvalidInput, NonFinite
+from featureviz.image import Parameterization
+from featureviz.image.base import Size
+from featureviz.image.start import MakeImages, start_images
+from featureviz.network.in_force import interventions_on
+from featureviz.network.model import TappedModel, tapped
+from featureviz.objectives.algebra import Objective
+from featureviz.objectives.goals import Goal, as_objective
+from featureviz.rendering.held_out import evaluate
+from featureviz.rendering.presets import STEPS
+from featureviz.rendering.rendering import Rendering
+from featureviz.rendering.run import Run, joined, run_ascent
+from featureviz.rendering.shards import Devices, replicas, run_side_by_side, split_images
+from featureviz.transform import robust
+
+
+@torch.inference_mode(False)  # whatever mode the caller is in
+def render(
+    model: TappedModel,
+    objective: Goal,
+    *,
+    image: Tensor | Parameterization | MakeImages | None = None,
+    size: Size = 128,
+    transforms: Iterable[nn.Module] | None = None,
+    views: int = 1,
+    steps: int = STEPS,
+    seed: int = 0,
+    image_ids: Sequence[int] | None = None,
+    optimizer: MakeOptimizer | None = None,
+    device: Devices = None,
+    snapshots: Iterable[int] = (),
+    runtime: Runtime | None = None,
+    progress: bool = True,
+) -> Rendering:
+    """Images that excite ``objective``, by gradient ascent from noise.
+
+    Args:
+        model: from ``fv.load`` or ``fv.wrap``.
+        objective: an objective, a spec string, or a list of either, one an image.
+        image: what moves, a Fourier image by default: a picture to start from, ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1];
+            a parameterization (copied); or what makes one, such as ``fv.PixelImage``, called as
+            ``make(n, size, seed=, image_ids=)``.
+        size: of the images in pixels, a side or (height, width); views are resampled to what the network wants.
+        transforms: the robustness pipeline; None for ``fv.transform.robust()``, ``[]`` for none.
+        views: random views of an image in a step.
+        steps: of ascent; 512 as Lucid has, 128 are enough for a look.
+        seed: image i depends on it and on its own number alone.
+        image_ids: the number of each image, 0, 1, 2... if left out: image 7 alone is ``image_ids=[7]``.
+        optimizer: ``fv.Adam(lr, betas)``, or any function from leaves to an optimizer of torch's kind.
+        device: where to work; the model's own by default. The model itself is not moved. Several, or ``"cuda:all"``,
+            share the images: the same images, sooner.
+        snapshots: steps after which to keep the images as they are.
+        runtime: precision, compilation, capture and redirected gradients (``fv.Runtime``).
+        progress: a bar with the score and images a second.
+
+    Ctrl-C returns what there is. A score or gradient that is not finite raises ``NonFinite``, whose ``rendering`` holds
+    the last finite images.
+
+    >>> import featureviz as fv
+    >>> model = fv.load("embedded")
+    >>> picture = fv.render(model, fv.Channel("features.6", 3), steps=2, size=64, progress=False)
+    >>> picture.images.shape, picture.scores.shape
+    (torch.Size([1, 3, 64, 64]), torch.Size([2, 1]))
+    """
+    goal, models = as_objective(objective), replicas(tapped(model), device)
+    here, pipeline = models[0], list(robust() if transforms is None else transforms)
+    optimizer, runtime, wanted = optimizer or Adam(), runtime or Runtime(), _checked(steps, views, snapshots)
+    start = start_images(image, goal.n, size, seed=seed, image_ids=image_ids, channels=here.channels)
+    shards = split_images(models, goal, start, image_ids)
+    ascents = [
+        Ascent(
+            shard.model, shard.objective, shard.image, transforms=copy.deepcopy(pipeline) if i else pipeline,
+            views=views, steps=steps, optimizer=optimizer, seed=seed, image_ids=shard.image_ids, runtime=runtime,
+        )
+        for i, shard in enumerate(shards)
+    ]  # fmt: skip
+    labels = [_label(goal) if progress else None, *[None] * (len(shards) - 1)]
+    works = [partial(run_ascent, a, steps, wanted, label) for a, label in zip(ascents, labels, strict=True)]
+    made = joined(run_side_by_side(works, [shard.model for shard in shards]))
+    rendering = Rendering(
+        images=made.images,
+        scores=made.scores,
+        held_out=evaluate(here, goal, made.images, seed=seed, image_ids=image_ids),
+        specs=tuple(goal.goal(i).spec for i in range(len(made.images))),
+        recipe=_recipe(here, goal, made, image_ids, pipeline)
+        | {"seed": seed, "views": views, "steps": steps, **_how(optimizer, runtime)},
+        snapshots=made.snapshots,
+        interrupted=isinstance(made.stopped, KeyboardInterrupt),
+    )
+    if isinstance(made.stopped, NonFinite):
+        made.stopped.rendering = rendering
+        raise made.stopped
+    return rendering
+
+
+def _checked(steps: int, views: int, snapshots: Iterable[int]) -> set[int]:
+    """The snapshots that are wanted; an error where a number is out of its range."""
+    for name, value, least in (("steps", steps, 0), ("views", views, 1)):
+        if value < least:
+            raise InvalidInput(f"{name}={value} was given; expected at least {least}")
+    wanted = set(snapshots)
+    if wanted and not 0 <= min(wanted) <= max(wanted) <= steps:
+        raise InvalidInput(f"snapshots={sorted(wanted)} was given for {steps} steps; expected steps from 0 to {steps}")
+    return wanted
+
+
+def _label(goal: Objective) -> str:
+    """What a progress bar calls it: its spec, shortened."""
+    return goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
+
+
+def _recipe(
+    model: TappedModel, goal: Objective, made: Run, image_ids: Sequence[int] | None, pipeline: Sequence[nn.Module]
+) -> dict[str, Any]:
+    """What the images were made of: everything but the numbers that the caller gave."""
+    interventions = [i.text for i in interventions_on(model.key)]
+    return {
+        "spec": goal.spec, "model": model.name, **({"interventions": interventions} if interventions else {}),
+        "image_ids": list(range(len(made.images)) if image_ids is None else image_ids), "steps done": len(made.scores),
+        "image": made.parameterization, "size": list(made.images.shape[-2:]), "input": model.size,
+        "transforms": [repr(t) for t in pipeline],
+        "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
+    }  # fmt: skip
+
+
+def _how(optimizer: MakeOptimizer, runtime: Runtime) -> dict[str, Any]:
+    """The optimizer, and what of the runtime changes pictures."""
+    name = getattr(optimizer, "__name__", None) or str(optimizer)
+    precision = {"precision": runtime.precision} if runtime.precision != "float32" else {}
+    return {"optimizer": name, "redirect": runtime.redirect, **precision}

@@ -1,0 +1,98 @@
+"""No preset takes a step through the host: every objective, image and transform, plain, redirected and split."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+import featureviz as fv
+import objectives_zoo as zoo
+from featureviz.ascent.host_sync import host_traffic
+from featureviz.lab import GateStatistics
+from featureviz.lab.gates.modes import Along
+from featureviz.transform import Flip, Jitter, Noise, Rotate, Scale, Transform, robust
+from tests.ascent.ascents import ascent_of, halved, natural_of, towards
+
+TRANSFORMS: dict[str, list[Transform]] = {
+    "jitter": [Jitter(8)], "scale": [Scale(0.8, 1.2)], "rotate": [Rotate(9)], "flip": [Flip()], "noise": [Noise()],
+    "none": [], "all": [*robust(), Flip(), Noise()],
+}  # fmt: skip
+IMAGES: dict[str, Callable[[int], fv.Parameterization]] = {
+    "fourier": lambda n: fv.FourierImage(n, 24), "plain fourier": lambda n: fv.FourierImage(n, 24, decorrelate=False),
+    "odd fourier": lambda n: fv.FourierImage(n, (25, 31), decay=1.5), "pixels": lambda n: fv.PixelImage(n, 24),
+    "picture": lambda n: fv.FourierImage(n, image=torch.rand(3, 30, 24)),
+}  # fmt: skip
+
+
+def objectives(natural: GateStatistics) -> list[fv.Objective]:
+    c, d = fv.Channel("conv", [1, 2]), fv.Channel("conv", 3)
+    return [
+        c, d, fv.Neuron("conv", [1, 2]), fv.Neuron("conv", 1, 2, 3), fv.Direction("conv", torch.eye(8)[:2], 2),
+        fv.Logit([1, "bee"]), fv.DeepDream("stem.0"), fv.Gate("se", [1, 2]), fv.GateValue("se", [1, 2]),
+        fv.GatedChannel("se", 1), fv.PreGate("se", [1, 2]), fv.Bottleneck("se", [1, 0]),
+        fv.GateContrast("se", [1, 2], natural), fv.GateContrast("se", 3, natural, sign=-1),
+        fv.Quadrant("se", [1, 2], natural), fv.Quadrant("se", 1, natural, content="low", gate="shut"),
+        Along("se", torch.arange(1.0, 9), torch.zeros(8), 2.0, power=2), 2 * c - fv.Logit(1) / 3 + 1, c * d,
+        fv.PerImage([d, -fv.Gate("se", 1)]), towards("conv", torch.arange(8.0)), c + zoo.Diversity("conv"),
+        c - zoo.Alignment("conv"), zoo.interpolation(d, -d, 2), d - zoo.total_variation("input") - zoo.l1("input"),
+        d - zoo.l2("input") - zoo.boundary_complexity("input", 4), zoo.sparse_channel("conv", 2),
+    ]  # fmt: skip
+
+
+def linted(ascent: fv.Ascent) -> list[str]:
+    ascent.step()  # learns the layers' shapes
+    with host_traffic() as found:
+        ascent.step()
+        ascent.step()
+    return found
+
+
+@pytest.mark.parametrize("redirect", [0, 9])
+@pytest.mark.parametrize("views", [1, 3])
+def test_no_objective_takes_a_step_through_the_host(
+    tiny: fv.TappedModel, views: int, redirect: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featureviz.network.redirect._on_host", lambda tensor: False)  # as on any other device
+    table = objectives(natural_of(tiny))
+    for goal in table:
+        assert linted(ascent_of(tiny, goal, views=views, redirect=redirect)) == [], goal.spec
+    made = {type(part) for goal in table for part in goal.modules()}
+    assert made >= set(final_classes(fv.Objective))  # a new one belongs into the table
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_no_image_or_transform_takes_a_step_through_the_host(tiny: fv.TappedModel, views: int) -> None:
+    for stages in TRANSFORMS.values():
+        assert linted(ascent_of(tiny, "conv:[1, 2]", views=views, transforms=stages)) == [], stages
+    for name, make in IMAGES.items():
+        assert linted(ascent_of(tiny, "conv:[1, 2]", views=views, image=make(2))) == [], name
+    known = {type(t) for stages in TRANSFORMS.values() for t in stages} | {type(make(1)) for make in IMAGES.values()}
+    capturable = [t for t in final_classes(Transform) if getattr(t, "capturable", True)]
+    assert known >= {*capturable, *final_classes(fv.Parameterization)}
+
+
+def final_classes(kind: type) -> Iterator[type]:
+    """What of this library makes instances of ``kind``."""
+    for below in kind.__subclasses__():
+        if below.__module__.startswith(("featureviz.", "objectives_zoo.")) and not getattr(
+            below, "__abstractmethods__", None
+        ):
+            yield below
+        yield from final_classes(below)
+
+
+def test_halved_batches_and_bfloat16_stay_on_the_device(tiny: fv.TappedModel) -> None:
+    assert linted(halved(ascent_of(tiny, "gate:se:[1, 2, 3]", 3, views=3, precision="bfloat16"), 3)) == []
+
+
+def test_the_lint_sees_masks_and_masks_that_set_one_number_are_none() -> None:
+    a, mask = torch.rand(4), torch.tensor([True, False, True, False])
+    with host_traffic() as found:
+        a[mask] = 0.0
+        torch.where(mask, a, 0.0)
+    assert found == []
+    inverse, equal = lambda: torch.linalg.inv((a + 1).diag()), lambda: torch.equal(a, a)
+    for wait in (lambda: a[mask], inverse, equal, a.unique, a.tolist):
+        with host_traffic() as found:
+            wait()
+        assert found != []

@@ -1,0 +1,174 @@
+"""Value, contrast, channel, content, bottleneck and quadrants of a gate."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import featureviz as fv
+from featureviz.errors import FeaturevizError, InvalidInput
+from featureviz.lab import GateStatistics
+from tests.conftest import TinySE
+
+SITE = "features.8.block.2"
+
+
+def pictures(n: int, size: int = 64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    coarse = torch.rand(n, 3, 5, 5, generator=generator)
+    fine = torch.rand(n, 3, size, size, generator=generator)
+    return (0.7 * F.interpolate(coarse, (size, size), mode="bilinear") + 0.3 * fine).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def natural(embedded: fv.TappedModel) -> GateStatistics:
+    return GateStatistics.measure(embedded, pictures(64).split(16))
+
+
+def score(model: fv.TappedModel, objective: fv.Objective, x: torch.Tensor) -> torch.Tensor:
+    return objective(model(x, objective.layers, fv.Rows.of(len(x))))
+
+
+def test_each_reads_what_its_name_says(embedded: fv.TappedModel) -> None:
+    x = pictures(3)
+    block = embedded.net.get_submodule(SITE)
+    kept = {}
+    handles = [
+        block.register_forward_hook(lambda _m, args, out: kept.update(x=args[0], y=out)),
+        block.get_submodule("fc1").register_forward_hook(lambda _m, _a, out: kept.update(h=out.flatten(1))),
+        block.get_submodule("scale_activation").register_forward_hook(
+            lambda _m, _a, out: kept.update(g=out.flatten(1))
+        ),
+    ]
+    with torch.no_grad():
+        embedded(x, ["output"])
+        for handle in handles:
+            handle.remove()
+        for objective, expected in (
+            (fv.GateValue(SITE, 5), kept["g"][:, 5]),
+            (fv.GatedChannel(SITE, 5), kept["y"][:, 5].mean((1, 2))),
+            (fv.PreGate(SITE, 5), kept["x"][:, 5].mean((1, 2))),
+            (fv.Bottleneck(SITE, 5), kept["h"][:, 5]),
+            (fv.GatedChannel(SITE, [5, 6, 7]), kept["y"][[0, 1, 2], [5, 6, 7]].mean((1, 2))),
+        ):
+            assert torch.allclose(score(embedded, objective, x), expected, atol=1e-6), objective.spec
+
+
+@pytest.mark.parametrize("kind", ["gatevalue", "gated", "pregate", "bottleneck"])
+def test_specs_round_trip_and_goals_are_single(kind: str, embedded: fv.TappedModel) -> None:
+    one, several = fv.parse(f"{kind}:{SITE}:5"), fv.parse(f"2*{kind}:{SITE}:[5, 6] - 1")
+    assert fv.parse(one.spec).spec == one.spec == f"{kind}:{SITE}:5"
+    assert fv.parse(several.spec).spec == several.spec
+    assert several.goal(1).spec == f"2*{kind}:{SITE}:6 - 1"
+    assert several.n == 2
+    made = fv.render(embedded, several, steps=1, size=32, progress=False)
+    assert made.scores.shape == (1, 2)
+
+
+def test_the_value_has_a_slope_where_it_is_stuck(net: TinySE) -> None:
+    with torch.no_grad():
+        net.se.fc2.bias[3] = -9.0  # shut: hard-sigmoid has no slope here
+        net.se.fc2.bias[4] = 0.0
+    model = fv.wrap(net, size=24)
+    x = torch.rand(2, 3, 24, 24, requires_grad=True)
+    (stuck,) = torch.autograd.grad(score(model, fv.GateValue("se", 3), x).sum(), x)
+    (logit,) = torch.autograd.grad(score(model, fv.Gate("se", 3), x).sum(), x)
+    assert torch.allclose(stuck, logit / 6, atol=1e-9)
+    assert stuck.abs().max() > 0
+    assert (score(model, fv.GateValue("se", 3), x) == 0).all()  # and what it reports is the value itself
+    (free,) = torch.autograd.grad(score(model, fv.GateValue("se", 4), x).sum(), x)
+    (plain,) = torch.autograd.grad(model(x, ["gate value:se"])["gate value:se"][:, 4].sum(), x)
+    assert torch.equal(free, plain)
+
+
+def test_content_climbs_where_a_shut_gate_hides_the_channel(net: TinySE) -> None:
+    alive = fv.wrap(net, size=24)(torch.rand(4, 3, 24, 24), ["pregate:se"])["pregate:se"].mean((0, 2, 3))
+    unit = int(alive.argmax())
+    with torch.no_grad():
+        net.se.fc2.bias[unit] = -9.0
+    model = fv.wrap(net, size=24)
+    content = fv.render(model, fv.PreGate("se", unit), steps=30, size=24, progress=False)
+    gated = fv.render(model, fv.GatedChannel("se", unit), steps=30, size=24, progress=False)
+    assert content.scores[-1, 0] > 1.15 * content.scores[0, 0] > 0
+    assert gated.scores.abs().max() == 0
+
+
+def test_the_content_s_gradient_is_the_gated_one_s_with_the_gate_detached(embedded: fv.TappedModel) -> None:
+    x = pictures(1).requires_grad_()
+    with fv.stop_gradient(embedded, SITE):
+        (gated,) = torch.autograd.grad(score(embedded, fv.GatedChannel(SITE, 5), x).sum(), x)
+    (content,) = torch.autograd.grad(score(embedded, fv.PreGate(SITE, 5), x).sum(), x)
+    gate = float(score(embedded, fv.GateValue(SITE, 5), x.detach()))
+    assert gate > 0.02
+    assert torch.allclose(gated, gate * content, rtol=1e-4, atol=1e-8)
+
+
+def test_contrast_keeps_the_others_of_the_block_natural(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+    unit = int(natural[SITE].logit_sd.argmax())
+    alone = fv.render(embedded, fv.Gate(SITE, unit), steps=40, size=64, progress=False)
+    contrast = fv.render(embedded, fv.GateContrast(SITE, unit, natural), steps=40, size=64, progress=False)
+
+    def standing(images: torch.Tensor) -> tuple[float, float]:
+        with torch.no_grad():
+            z = embedded(images, [f"gate:{SITE}"])[f"gate:{SITE}"][0]
+        t = (z - natural[SITE].logit_mean) / natural[SITE].logit_sd.clamp(min=1e-3)
+        return float(t[unit]), float(torch.cat([t[:unit], t[unit + 1 :]]).square().mean().sqrt())
+
+    own, leak = standing(contrast.images)
+    assert own > 1
+    assert leak < 0.6 * standing(alone.images)[1]
+    assert list(contrast.held_out.gates[0]) == [f"gate:{SITE}:{unit}"]
+
+
+def test_quadrants_part_a_channel_from_its_gate(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+    unit = int(natural[SITE].logit_sd.argsort(descending=True)[1])
+    ways = [(c, g) for c in ("high", "low") for g in ("open", "shut")]
+    goal = fv.PerImage([fv.Quadrant(SITE, unit, natural, content=c, gate=g) for c, g in ways])
+    made = fv.render(embedded, goal, steps=80, size=64, progress=False)
+    content = fv.evaluate(embedded, fv.PreGate(SITE, unit), made.images).scores.mean(0)
+    logits = fv.evaluate(embedded, fv.Gate(SITE, unit), made.images).scores.mean(0)
+    for i, (c, g) in enumerate(ways):
+        at = natural.percentile(SITE, unit, content[i : i + 1], of="squeeze").item()
+        opened = natural.percentile(SITE, unit, logits[i : i + 1]).item()
+        assert (at >= 90) == (c == "high"), (c, g, at)
+        assert (at <= 10) == (c == "low"), (c, g, at)
+        assert (opened >= 90) == (g == "open"), (c, g, opened)
+        assert (opened <= 10) == (g == "shut"), (c, g, opened)
+
+
+def test_a_batch_of_units_is_each_unit_alone(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+    x = pictures(2)
+    for make in (
+        lambda u: fv.GateContrast(SITE, u, natural),
+        lambda u: fv.Quadrant(SITE, u, natural, content="low", gate="open"),
+        lambda u: fv.GateValue(SITE, u),
+    ):
+        both = score(embedded, make([4, 9]), x)
+        assert torch.allclose(both[1:], score(embedded, make(9), x[1:]), atol=1e-5)
+        assert torch.allclose(
+            both, torch.cat([score(embedded, make([4, 9]).goal(i), x[i : i + 1]) for i in (0, 1)]), atol=1e-5
+        )
+
+
+def test_what_cannot_be_asked_for_is_explained(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+    with pytest.raises(InvalidInput, match="expected 'high' or 'low'"):
+        fv.Quadrant(SITE, 0, natural, content="up")
+    with pytest.raises(FeaturevizError, match=r"it has \d+: 0 to"):
+        fv.render(embedded, fv.Bottleneck(SITE, 9999), steps=1, size=32, progress=False)
+    shipped = fv.lab.natural_gates()
+    assert fv.Quadrant(SITE, 0, shipped).n == 1
+    with pytest.raises(InvalidInput, match="compact"):
+        fv.lab.bounds(embedded, SITE, shipped)
+
+
+def test_a_spatial_gate_is_driven_by_its_mean() -> None:
+    torch.manual_seed(0)
+    attention = fv.nn.CBAM(8, 4)
+    with torch.no_grad():
+        attention.spatial.conv.weight.mul_(20)  # untrained it hardly looks at anything
+    model = fv.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), attention), size=24)
+    (name,) = [site.name for site in fv.gates(model).values() if site.spatial]
+    pair = fv.render(model, [fv.Gate(name, 0), -fv.Gate(name, 0)], steps=30, size=24, progress=False)
+    opened, shut = (gates[f"gate:{name}:0"].mean() for gates in pair.held_out.gates)
+    assert 1 > opened > 1.25 * shut > 0
+    maps = model(pair.images, [f"gate value:{name}"])[f"gate value:{name}"]
+    assert maps.shape == (2, 1, 22, 22)
