@@ -1,1 +1,1 @@
-"""Measurements, each a module to run: same work on both sides, in one process, with the losses shown."""
+"""Measurements: suites of speed, with the contract in README.md, and studies of gates."""

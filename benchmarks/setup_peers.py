@@ -1,11 +1,12 @@
-"""Installs the tools that featureviz is measured against into a folder of their own, beside the project's own torch.
+"""Installs the tools that featureviz is compared with into a separate folder.
 
-    python -m benchmarks.setup_peers FOLDER             # all
-    python -m benchmarks.setup_peers FOLDER lucent      # some; Lucent's take 17 MB, all 400 MB
-    PYTHONPATH=FOLDER:. python -m benchmarks.worker
+    python -m benchmarks.setup_peers FOLDER             # all tools, 400 MB
+    python -m benchmarks.setup_peers FOLDER lucent      # some tools; Lucent alone takes 17 MB
+    PYTHONPATH=FOLDER:. python -m benchmarks.harness.worker
 
-``pip install --no-deps``: what the tools declare would put an old kornia or another torch in place. Installed is what
-importing them takes, at fixed versions. FOLDER must be new or empty: pip would overwrite what it finds.
+The tools use the project's own torch. ``pip install --no-deps`` is used because their declared dependencies would
+install an old kornia or another torch. The list below holds the packages that importing the tools needs, at fixed
+versions. FOLDER must be new or empty, because pip overwrites files.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ PEERS = {
 }  # fmt: skip
 
 
-def packages(peers: list[str]) -> list[str]:
-    """What pip is to install for ``peers``, each once, in order."""
+def list_packages(peers: list[str]) -> list[str]:
+    """The packages of ``peers``, in order, each once."""
     return list(dict.fromkeys(p for peer in peers for p in PEERS[peer]))
 
 
 def install(folder: Path, peers: list[str]) -> None:
     if folder.exists() and any(folder.iterdir()):
-        raise SystemExit(f"{folder} is not empty; expected a new or empty folder: name another, or delete it first")
+        raise SystemExit(f"{folder} is not empty; expected a new or empty folder: give another one, or delete it first")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
-    subprocess.run([*pip, *packages(peers)], check=True)
+    subprocess.run([*pip, *list_packages(peers)], check=True)
     if (folder / "tests").is_dir():
-        shutil.rmtree(folder / "tests")  # Horama's wheel carries it; it would hide the project's own
+        shutil.rmtree(folder / "tests")  # part of Horama's wheel; it would hide the project's tests
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.setup_peers")
     parser.add_argument("folder", type=Path, help="a new or empty folder")
-    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(PEERS)}; all without")
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(PEERS)}; default: all")
     arguments = parser.parse_args()
     unknown = set(arguments.peers) - PEERS.keys()
     if unknown:

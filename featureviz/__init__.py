@@ -1,4 +1,4 @@
-"""featureviz: what excites and what suppresses any unit of a vision network, squeeze-and-excitation gates included."""
+"""featureviz renders what excites and what suppresses any unit of a vision network, and its gates."""
 
 from importlib.metadata import version as _version
 
@@ -36,13 +36,13 @@ from featureviz.objectives.algebra import PerImage as PerImage
 from featureviz.objectives.algebra import sum as sum
 from featureviz.objectives.function import objective as objective
 from featureviz.objectives.gate_leaves import Bottleneck as Bottleneck
+from featureviz.objectives.gate_leaves import Gate as Gate
 from featureviz.objectives.gate_leaves import GatedChannel as GatedChannel
 from featureviz.objectives.gate_leaves import GateValue as GateValue
 from featureviz.objectives.gate_leaves import PreGate as PreGate
 from featureviz.objectives.leaves import Channel as Channel
 from featureviz.objectives.leaves import DeepDream as DeepDream
 from featureviz.objectives.leaves import Direction as Direction
-from featureviz.objectives.leaves import Gate as Gate
 from featureviz.objectives.leaves import Logit as Logit
 from featureviz.objectives.leaves import Neuron as Neuron
 from featureviz.objectives.quadrant import GateContrast as GateContrast
@@ -58,54 +58,23 @@ from featureviz.rendering.selection import best_of as best_of
 from featureviz.rng import Rng as Rng
 
 __version__ = _version("featureviz")
-__all__ = [
-    "Activations",
-    "Ascent",
-    "Bottleneck",
-    "Channel",
-    "DeepDream",
-    "Direction",
-    "FeaturevizError",
-    "FourierImage",
-    "Gate",
-    "GateContrast",
-    "GateSite",
-    "GateValue",
-    "GatedChannel",
-    "HeldOut",
-    "LinearCooldown",
-    "Logit",
-    "Neuron",
-    "NonFinite",
-    "Objective",
-    "Parameterization",
-    "PerImage",
-    "PixelImage",
-    "PreGate",
-    "Quadrant",
-    "Rendering",
-    "Rng",
-    "Rows",
-    "TappedModel",
-    "clamp",
-    "evaluate",
-    "fast",
-    "gates",
-    "lab",
-    "layers",
-    "load",
-    "mean_ablate",
-    "nn",
-    "objective",
-    "parse",
-    "read_recipe",
-    "redirected",
-    "render",
-    "resample",
-    "scale",
-    "shift",
-    "stop_gradient",
-    "sum",
-    "transform",
-    "wrap",
+__all__ = [  # noqa: RUF022 - in the order of the README
+    # what to look at: a model and its layers
+    "load", "wrap", "layers", "gates", "TappedModel", "GateSite",
+    # what to ask for: objectives and their algebra
+    "Channel", "Neuron", "Direction", "Logit", "DeepDream", "Gate", "GateValue", "GateContrast", "GatedChannel",
+    "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse", "sum",
+    # what moves: images and the views of them
+    "FourierImage", "PixelImage", "Parameterization", "transform",
+    # rendering
+    "render", "best_of", "fast", "evaluate", "read_recipe", "Rendering", "HeldOut", "Adam", "LinearCooldown",
+    "Scheduled", "Runtime",
+    # what if: interventions and gradients
+    "clamp", "scale", "shift", "mean_ablate", "resample", "stop_gradient", "redirected",
+    # the laboratory, and layers for networks of one's own
+    "lab", "nn",
+    # the engine, for loops of one's own
+    "Activations", "Ascent", "Executor", "Rng", "Rows",
+    # errors
+    "FeaturevizError", "NonFinite",
 ]  # fmt: skip

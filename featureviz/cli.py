@@ -3,183 +3,151 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from featureviz.errors import FeaturevizError, InvalidInput, ModelError
+from featureviz import __version__
+from featureviz.ascent.optimizers import Adam
+from featureviz.ascent.runtime import Runtime
+from featureviz.errors import InvalidInput, ModelError
+from featureviz.gallery import gate_cards, render_demo, render_specs
+from featureviz.network.model import TappedModel
 from featureviz.network.taps import OUTPUT
-
-if TYPE_CHECKING:
-    from featureviz.network.model import TappedModel
+from featureviz.options import (
+    add_ascent_options,
+    add_device_option,
+    add_model_options,
+    load_model,
+    positive_int,
+    protect_specs,
+    run_command,
+)
+from featureviz.rendering.presets import DEMO_STEPS, LOOK_STEPS, STEPS, fast
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when it did what was asked, 2 with a line on stderr when it could not."""
-    args = _parser().parse_args(shielded(sys.argv[1:] if argv is None else argv))
-    try:
-        return args.run(args)
-    except FeaturevizError as error:
-        print(f"featureviz: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("featureviz: interrupted", file=sys.stderr)
-        return 130
+    """Run the command; returns 0 on success, 2 after an error, which is one line on stderr, and 130 after Ctrl-C."""
+    args = make_parser().parse_args(protect_specs(sys.argv[1:] if argv is None else argv))
+    return run_command("featureviz", lambda: args.run(args))
 
 
-def shielded(arguments: Sequence[str]) -> list[str]:
-    """A spec may begin with a minus; a space before it tells argparse that it is not an option.
-
-    >>> shielded(["render", "-gate:a:1", "--out", "x"])
-    ['render', ' -gate:a:1', '--out', 'x']
-    """
-    return [f" {a}" if re.match(r"-[^-\d].", a) else a for a in arguments]
-
-
-def _demo(args: argparse.Namespace) -> int:
-    from featureviz.gallery import demo
-
-    print(demo(args.out, count=args.gates, steps=args.steps, size=args.size, seed=args.seed))
-    return 0
-
-
-def _render(args: argparse.Namespace) -> int:
-    from featureviz.ascent.runtime import Runtime
-    from featureviz.gallery import render_specs
-
-    runtime = Runtime(precision=args.precision, compile=args.compile)
-    page = render_specs(
-        _model(args), args.spec, args.out, batch=args.batch, size=args.size, views=args.views, seed=args.seed,
-        device=args.device, best_of=args.best_of, runtime=runtime, **_ascent(args),
-    )  # fmt: skip
-    print(page)
-    return 0
-
-
-def _ascent(args: argparse.Namespace) -> dict[str, Any]:
-    """Steps and learning rate: those asked for, or the preset's."""
-    from featureviz.ascent.optimizers import Adam
-    from featureviz.rendering.presets import STEPS, fast
-
-    if args.fast and args.lr is not None:
-        raise InvalidInput("--fast has a learning rate of its own: leave out --lr or --fast")
-    if args.fast:
-        return fast(args.steps) if args.steps else fast()
-    return {"steps": args.steps or STEPS, "optimizer": Adam() if args.lr is None else Adam(args.lr)}
-
-
-def _layers(args: argparse.Namespace) -> int:
-    for layer in _model(args).layers():
-        print(layer)
-    return 0
-
-
-def _gates(args: argparse.Namespace) -> int:
-    if args.cards and args.images is None:
-        raise InvalidInput(
-            "--cards holds gates against natural pictures: give a folder of them with --images DIR, best some hundred"
-        )
-    if not args.cards and (args.images or args.site or args.units or args.statistics):
-        raise InvalidInput("--images, --site, --units and --statistics are for cards: add --cards")
-    model = _model(args)
-    if not model.gates:
-        raise ModelError(
-            f"{model.name} has no squeeze-and-excitation gates; `featureviz layers` lists what can be rendered instead"
-        )
-    print(_cards(args, model.on(args.device)) if args.cards else model.gates)
-    return 0
-
-
-def _cards(args: argparse.Namespace, model: TappedModel) -> Path:
-    from featureviz.gallery.cards.cards import gate_cards
-
-    return gate_cards(
-        model, args.images, args.out, sites=args.site, units=args.units, count=args.count, statistics=args.statistics,
-        layer=args.layer, steps=args.steps, size=args.size, seed=args.seed,
-    )  # fmt: skip
-
-
-def _model(args: argparse.Namespace):
-    from featureviz.models import load
-
-    weights = None if args.weights == "none" else args.weights
-    return load(args.model, weights=weights, size=args.input)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from featureviz import __version__
-
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; ``args.run(args)`` runs the one that was given."""
     parser = argparse.ArgumentParser(
         prog="featureviz", description="Render what excites and what suppresses any unit of a vision network."
     )
     parser.add_argument("--version", action="version", version=f"featureviz {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="what opens and closes twelve gates of the embedded network")
-    demo.add_argument("--out", default="gallery", help="folder for the gallery (default: gallery)")
-    demo.add_argument("--gates", type=positive, default=12, help="how many gates (default: 12)")
-    _options(demo, steps=160)
-    demo.set_defaults(run=_demo)
-
-    render = commands.add_parser("render", help="render specs such as features.12:17 or -gate:features.12.block.2:3")
-    _model_options(render)
-    render.add_argument("spec", nargs="+", help="objectives, as many as you like")
-    render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
-    render.add_argument("--views", type=positive, default=1, help="random views an image and step (default: 1)")
-    render.add_argument("--best-of", type=positive, default=1, metavar="N", help="keep the best of so many renders")
-    render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
-    render.add_argument("--fast", action="store_true", help="64 steps that count: the preset fv.fast()")
-    render.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the network")
-    render.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, default="auto", help="the network (default: if it pays)"
+    _add_demo(commands.add_parser("demo", help="render what opens and closes twelve gates of the embedded network"))
+    _add_render(
+        commands.add_parser("render", help="render specs such as features.12:17 or -gate:features.12.block.2:3")
     )
-    render.add_argument("--batch", type=positive, default=16, help="images at a time (default: 16)")
-    render.add_argument("--device", default=None, help="cpu, cuda, mps (default: cpu)")
-    _options(render, steps=None, default="512, or 64 with --fast")
-    render.set_defaults(run=_render)
-
     layers = commands.add_parser("layers", help="list a model's layers with their shapes")
-    _model_options(layers)
-    layers.set_defaults(run=_layers)
-    _gates_parser(commands.add_parser("gates", help="list a model's gates, or make a card of each with --cards"))
+    add_model_options(layers)
+    layers.set_defaults(run=_list_layers)
+    _add_gates(commands.add_parser("gates", help="list a model's gates, or make a card of each with --cards"))
     return parser
 
 
-def _gates_parser(gates: argparse.ArgumentParser) -> None:
-    _model_options(gates)
-    cards = gates.add_argument_group("cards", "a page a gate: renders, natural pictures, what it is worth")
-    cards.add_argument("--cards", action="store_true", help="make them")
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--out", default="gallery", help="folder for the gallery (default: gallery)")
+    demo.add_argument("--gates", type=positive_int, default=12, help="how many gates (default: 12)")
+    add_ascent_options(demo, steps=DEMO_STEPS)
+    demo.set_defaults(run=_run_demo)
+
+
+def _add_render(render: argparse.ArgumentParser) -> None:
+    add_model_options(render)
+    render.add_argument("spec", nargs="+", help="one or more objectives")
+    render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
+    render.add_argument("--views", type=positive_int, default=1, help="random views per image and step (default: 1)")
+    render.add_argument("--best-of", type=positive_int, default=1, metavar="N", help="keep the best of N renders")
+    render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
+    render.add_argument("--fast", action="store_true", help="use the preset fv.fast(): few steps, a falling rate")
+    render.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the network")
+    render.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default="auto",
+        help="compile the network (default: if that saves time)",
+    )
+    render.add_argument("--batch", type=positive_int, default=16, help="images at a time (default: 16)")
+    add_device_option(render)
+    add_ascent_options(render, steps=None, default_steps=f"{STEPS}, or 64 with --fast")
+    render.set_defaults(run=_run_render)
+
+
+def _add_gates(gates: argparse.ArgumentParser) -> None:
+    add_model_options(gates)
+    cards = gates.add_argument_group("cards", "one page per gate: renders, natural pictures, effect on the output")
+    cards.add_argument("--cards", action="store_true", help="make the cards")
     cards.add_argument("--images", metavar="DIR", help="folder of natural pictures")
     cards.add_argument("--site", nargs="+", default=[], help="blocks (default: all)")
     cards.add_argument("--units", nargs="+", type=int, default=[], help="gates of each block")
     cards.add_argument(
-        "--count", type=positive, default=4, help="without --units: how many gates, those that vary most (default: 4)"
+        "--count",
+        type=positive_int,
+        default=4,
+        help="without --units: how many gates; those are taken that vary most between the pictures (default: 4)",
     )
     cards.add_argument("--out", default="gates", help="folder for the pages (default: gates)")
-    cards.add_argument("--statistics", metavar="FILE", help="the pictures' statistics: read if there, else written")
-    cards.add_argument("--layer", default=OUTPUT, help="what is compared when a gate is held (default: the output)")
-    cards.add_argument("--device", default=None, help="cpu, cuda, mps (default: cpu)")
-    _options(cards, steps=128)
-    gates.set_defaults(run=_gates)
+    cards.add_argument(
+        "--statistics", metavar="FILE", help="statistics of the pictures: read if the file exists, otherwise written"
+    )
+    cards.add_argument(
+        "--layer", default=OUTPUT, help="layer that is compared when a gate is clamped (default: the output)"
+    )
+    add_device_option(cards)
+    add_ascent_options(cards, steps=LOOK_STEPS)
+    gates.set_defaults(run=_run_gates)
 
 
-def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="embedded, torchvision:NAME or timm:NAME")
-    parser.add_argument("--weights", default="default", help="path to a state dict, or none for random weights")
-    parser.add_argument("--input", type=positive, default=None, help="the network's input size in pixels")
+def _run_demo(args: argparse.Namespace) -> None:
+    print(render_demo(args.out, count=args.gates, steps=args.steps, size=args.size, seed=args.seed))
 
 
-def _options(parser: argparse._ActionsContainer, steps: int | None, default: str = "") -> None:
-    parser.add_argument("--steps", type=positive, default=steps, help=f"steps of ascent (default: {default or steps})")
-    parser.add_argument("--size", type=positive, default=128, help="image size in pixels (default: 128)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+def _run_render(args: argparse.Namespace) -> None:
+    page = render_specs(
+        load_model(args), args.spec, args.out, batch=args.batch, size=args.size, views=args.views, seed=args.seed,
+        device=args.device, best_of=args.best_of,
+        runtime=Runtime(precision=args.precision, compile=args.compile), **_choose_steps(args),
+    )  # fmt: skip
+    print(page)
 
 
-def positive(text: str) -> int:
-    """An argument that must be a whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} was given; expected at least 1")
-    return value
+def _choose_steps(args: argparse.Namespace) -> dict[str, Any]:
+    """Steps and optimizer: those of the preset with ``--fast``, otherwise the options or their defaults."""
+    if args.fast and args.lr is not None:
+        raise InvalidInput("--fast and --lr were both given, but --fast sets the learning rate: leave one of them out")
+    if args.fast:
+        return fast(args.steps) if args.steps else fast()
+    return {"steps": args.steps or STEPS, "optimizer": Adam() if args.lr is None else Adam(args.lr)}
+
+
+def _list_layers(args: argparse.Namespace) -> None:
+    for layer in load_model(args).layers():
+        print(layer)
+
+
+def _run_gates(args: argparse.Namespace) -> None:
+    if args.cards and args.images is None:
+        raise InvalidInput(
+            "--cards compares gates with natural pictures: give a folder of them with --images DIR, best some hundred"
+        )
+    if not args.cards and (args.images or args.site or args.units or args.statistics):
+        raise InvalidInput("--images, --site, --units and --statistics are options of cards: add --cards")
+    model = load_model(args)
+    if not model.gates:
+        raise ModelError(
+            f"{model.name} has no squeeze-and-excitation gates; `featureviz layers` lists what can be rendered instead"
+        )
+    print(_write_cards(args, model.on(args.device)) if args.cards else model.gates)
+
+
+def _write_cards(args: argparse.Namespace, model: TappedModel) -> Path:
+    return gate_cards(
+        model, args.images, args.out, sites=args.site, units=args.units, count=args.count, statistics=args.statistics,
+        layer=args.layer, steps=args.steps, size=args.size, seed=args.seed,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The errors this library raises on purpose: what was given, what was expected, and the remedy."""
+"""The errors of this library. Each message says what was given, what was expected, and the remedy."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import torch
 
 
 class FeaturevizError(Exception):
-    """Base of every error raised on purpose; the command line prints it and exits with 2."""
+    """The base class of all errors of this library; the command line prints them and exits with status 2."""
 
 
 class UnknownName(FeaturevizError, LookupError):
-    """A layer, gate, label or model that is not there; the text holds the nearest names that are."""
+    """A layer, gate, label or model that does not exist; the message lists the nearest names that do."""
 
 
 class SpecError(FeaturevizError, ValueError):
-    """A spec string that cannot be parsed; the text marks the position."""
+    """A spec that cannot be parsed; the message marks the position."""
 
 
 class InvalidInput(FeaturevizError, ValueError):
-    """A value out of its range or a tensor of the wrong shape."""
+    """A value outside its range, or a tensor of the wrong shape."""
 
 
 class ModelError(FeaturevizError, RuntimeError):
-    """The network itself failed on an image; the cause is chained."""
+    """The network itself failed on an image; ``__cause__`` is its own error."""
 
 
 class NonFinite(FeaturevizError, ArithmeticError):
     """A score or a gradient became NaN or infinite.
 
-    ``step`` is where, ``term`` what, and ``rendering`` is a ``Rendering`` of the last finite images.
+    ``step`` is the step, ``term`` the value that is not finite, and ``rendering`` a ``Rendering`` of the last finite
+    images.
     """
 
     def __init__(self, message: str, step: int, term: str) -> None:
@@ -42,7 +43,7 @@ class NonFinite(FeaturevizError, ArithmeticError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UnknownName:
-    """The error for a ``name`` that is not among ``known``, with the nearest that are.
+    """The error for a ``name`` that is not among the ``known`` ones; its message lists the nearest of them.
 
     >>> print(unknown("layer", "feature.3", ["features.3", "features.4", "classifier"]))
     no layer 'feature.3'; nearest: 'features.3', 'features.4'
@@ -58,7 +59,7 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that the device's or the machine's memory is full: a smaller batch may do."""
+    """Whether the error says that the memory of the device or of the machine is full."""
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )

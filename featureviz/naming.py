@@ -1,4 +1,4 @@
-"""Names, values and units as text: how specs write them, so that they can be read back."""
+"""Names, values and units as text: how a spec writes them, so that it can be parsed again."""
 
 from __future__ import annotations
 
@@ -11,53 +11,56 @@ from torch import Tensor
 
 from featureviz.errors import InvalidInput
 
-Units = int | Sequence[int]  # of a layer: an index, or one an image
+Units = int | Sequence[int]  # one index, or one index for each image
 
-KINDS = ("gate", "gatevalue", "gated", "pregate", "bottleneck", "logit", "direction", "deepdream")  # words of a spec
+KINDS = ("gate", "gatevalue", "gated", "pregate", "bottleneck", "logit", "direction", "deepdream")  # reserved in specs
 
 
-def named(layer: str) -> str:
-    """A layer's name as specs write it: in quotes where it would be read as something else.
+def quote_layer(layer: str) -> str:
+    """The layer's name for a spec: in quotes if the parser would otherwise read it as something else.
 
-    >>> named("features.12"), named("conv-1")
+    >>> quote_layer("features.12"), quote_layer("conv-1")
     ('features.12', '"conv-1"')
     """
     plain = re.fullmatch(r"[\w.]*\w", layer) and layer not in KINDS
     return layer if plain else f'"{layer}"'
 
 
-def written(value: Any) -> str:
-    """A number as short as it can be read back from; anything else as Python writes it."""
+def format_value(value: Any) -> str:
+    """A number in the shortest form that gives the same number again; any other value as its ``repr``."""
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     if isinstance(value, Tensor):
-        return written(value.tolist())
+        return format_value(value.tolist())
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(written, value))}]"
+        return f"[{', '.join(map(format_value, value))}]"
     return repr(value)
 
 
-def as_units(unit: Units, who: str) -> tuple[tuple[int, ...], str]:
-    """Plain integers, of whatever kind they were (numpy, torch), and how they are written."""
+def parse_units(unit: Units, owner: str) -> tuple[tuple[int, ...], str]:
+    """The indices as Python integers (numpy and torch integers are accepted), and their text for a spec.
+
+    ``owner`` is the name that an error message gives to whoever received ``unit``.
+    """
     try:
-        units, written = _indices(unit)
+        units, text = _to_integers(unit)
     except TypeError:
-        units, written = (), ""
+        units, text = (), ""
     if not units or min(units) < 0 or max(units) >= 1 << 31:
-        raise InvalidInput(f"{who} got unit {unit!r}; expected an index from 0, or a list of them")
-    return units, written
+        raise InvalidInput(f"{owner} got unit {unit!r}; expected an index from 0, or a list of them")
+    return units, text
 
 
-def chosen(units: Sequence[int], images: Sequence[int]) -> Units:
-    """The units of those images; of one image, its unit."""
-    each = [units[i] for i in images]
-    return each[0] if len(each) == 1 else each
+def select_units(units: Sequence[int], images: Sequence[int]) -> Units:
+    """The units of the given images: a list, or a plain index if there is one image."""
+    selected = [units[i] for i in images]
+    return selected[0] if len(selected) == 1 else selected
 
 
-def _indices(unit: Units) -> tuple[tuple[int, ...], str]:
+def _to_integers(unit: Units) -> tuple[tuple[int, ...], str]:
     try:
-        one = operator.index(unit)  # pyright: ignore[reportArgumentType] - raises TypeError for lists
+        index = operator.index(unit)  # pyright: ignore[reportArgumentType] - raises TypeError for lists
     except TypeError:
-        several = tuple(operator.index(u) for u in unit)  # pyright: ignore[reportGeneralTypeIssues]
-        return several, str(list(several))
-    return (one,), str(one)
+        indices = tuple(operator.index(u) for u in unit)  # pyright: ignore[reportGeneralTypeIssues]
+        return indices, str(list(indices))
+    return (index,), str(index)

@@ -1,9 +1,9 @@
 """Random numbers keyed by (seed, image, view, step), so that an image never depends on its batch.
 
-A counter-based generator: every number is a hash of its own coordinates, so there is no stream for the rows of a
-batch to share. Image 17 draws the same numbers alone, in a batch of 100, on another worker or after a resume. The
-hash is SplitMix64 (Steele, Lea & Flood 2014) on int64 tensors, whose products wrap; a few integer operations, on
-whatever device the rows live. The step is a device tensor, so a captured graph draws anew at every replay.
+This is a counter-based generator: every number is a hash of its own coordinates, and the rows of a batch share no
+stream. Image 17 gets the same numbers alone, in a batch of 100, on another worker or after a resume. The hash is
+SplitMix64 (Steele, Lea & Flood 2014) on int64 tensors, whose products wrap around. It takes a few integer operations
+on the device of the rows. The step is a device tensor, so every replay of a captured graph draws new numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-INITIAL, HELD_OUT = -1, -2  # steps that no ascent reaches: the first image, and the views it is judged by
+INITIAL, HELD_OUT = -1, -2  # steps that no ascent reaches: for the initial image, and for held-out views
 
 
 def _signed(value: int) -> int:
@@ -24,14 +24,14 @@ def _signed(value: int) -> int:
 _GOLDEN, _MIX1, _MIX2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-def _shift(x: Tensor, bits: int) -> Tensor:
-    return (x >> bits) & ((1 << (64 - bits)) - 1)  # logical, where int64 shifts arithmetically
+def _shift_right(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # a logical shift; >> on int64 is arithmetic
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _MIX1
-    x = (x ^ _shift(x, 27)) * _MIX2
-    return x ^ _shift(x, 31)
+    x = (x ^ _shift_right(x, 30)) * _MIX1
+    x = (x ^ _shift_right(x, 27)) * _MIX2
+    return x ^ _shift_right(x, 31)
 
 
 def _absorb(state: Tensor, key: Tensor | int) -> Tensor:
@@ -40,23 +40,23 @@ def _absorb(state: Tensor, key: Tensor | int) -> Tensor:
 
 
 class Rng:
-    """Uniforms and normals for ``M = N * views`` rows, image-major: row ``i * views + k`` is view k of image i.
+    """Uniform and normal numbers for ``M = N * views`` rows: row ``i * views + k`` is view k of image i.
 
     Args:
         seed: any integer.
-        images: how many images, or their numbers ``[N]``.
-        views: rows an image.
-        device: where the numbers are made.
-        step: the step to start at.
+        images: the number of images N, or their ids ``[N]``.
+        views: rows for each image.
+        device: the device of the numbers.
+        step: the first step.
 
-    Within a step each call is a new draw; ``at(step)`` and ``advance()`` start the next step's draws.
+    Within a step each call is a new draw; ``advance()`` goes to the next step.
 
-    >>> alone, crowd = Rng(7, torch.tensor([3])), Rng(7, 5)
-    >>> bool(alone.uniform()[0] == crowd.uniform()[3])
+    >>> alone, batch = Rng(7, torch.tensor([3])), Rng(7, 5)
+    >>> bool(alone.uniform()[0] == batch.uniform()[3])
     True
     """
 
-    COLUMNS = 16  # uniforms hashed at once: one small burst of kernels serves every scalar draw of a step
+    COLUMNS = 16  # uniforms hashed at once, so that few kernels serve all scalar draws of a step
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class Rng:
         device: torch.device | str | None = None,
         step: int = 0,
     ) -> None:
-        numbers = torch.arange(images) if isinstance(images, int) else images
-        numbers = numbers.to(device=device, dtype=torch.int64)
-        state = _absorb(torch.full_like(numbers, _signed(seed % (1 << 64))), numbers)
-        view = torch.arange(views, device=numbers.device)
+        ids = torch.arange(images) if isinstance(images, int) else images
+        ids = ids.to(device=device, dtype=torch.int64)
+        state = _absorb(torch.full_like(ids, _signed(seed % (1 << 64))), ids)
+        view = torch.arange(views, device=ids.device)
         self.views = views
-        self.step = torch.tensor(step, dtype=torch.int64, device=numbers.device)
+        self.step = torch.tensor(step, dtype=torch.int64, device=ids.device)
         self._rows = _absorb(state[:, None], view[None, :]).flatten()  # [M]
         self.restart()
 
@@ -83,28 +83,23 @@ class Rng:
         return self._rows.device
 
     def select(self, images: slice, views: slice) -> Rng:
-        """Some of the rows, with their own numbers. The step is shared, so it goes on with this object's."""
+        """A generator for some of the rows, with the same numbers. It shares this object's step."""
         twin = copy.copy(self)
         twin._rows = self._rows.view(-1, self.views)[images, views]
         twin.views, twin._rows = twin._rows.shape[1], twin._rows.flatten()
         return twin.restart()
 
     def restart(self) -> Rng:
-        """Go back to the first draw of the step."""
+        """Return to the first draw of the step."""
         self._draw = 0
         self._column = 0
         self._block = torch.empty(0)
         return self
 
     def advance(self, by: int = 1) -> None:
-        """Go to the next step, or ``by`` steps on; no host synchronisation."""
+        """Go ``by`` steps forward, without host synchronisation."""
         self.step += by
         self.restart()
-
-    def at(self, step: int) -> Rng:
-        """Go to ``step`` with every image: the same step draws the same numbers again."""
-        self.step.fill_(step)
-        return self.restart()
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
         """Uniform in [low, high), ``[M, *shape]`` float32."""
@@ -128,7 +123,7 @@ class Rng:
 
     def integers(self) -> Tensor:
         """63 random bits, ``[M]`` int64."""
-        return _shift(self._hash(1)[:, 0], 1)
+        return _shift_right(self._hash(1)[:, 0], 1)
 
     def _hash(self, count: int) -> Tensor:
         state = _absorb(_absorb(self._rows, self.step), self._draw)
@@ -138,4 +133,4 @@ class Rng:
 
     @staticmethod
     def _floats(bits: Tensor) -> Tensor:
-        return _shift(bits, 40).to(torch.float32) * 2.0**-24
+        return _shift_right(bits, 40).to(torch.float32) * 2.0**-24

@@ -1,4 +1,4 @@
-"""Objectives beyond the core, written with featureviz's public names only."""
+"""More objectives, written with the public names of featureviz only."""
 
 from objectives_zoo.batch import Alignment as Alignment
 from objectives_zoo.batch import Diversity as Diversity

@@ -1,4 +1,4 @@
-"""Objectives that look across a batch: the exceptions to the law that an image is rendered as if it were alone."""
+"""Objectives that compare the images of a batch; all others treat each image as if it were alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featureviz import Activations, Objective, PerImage
 
 @final
 class Diversity(Objective):
-    """How unlike the other images an image is: minus the mean cosine between their Gram matrices at ``layer``.
+    """How different an image is from the others: minus the mean cosine of their Gram matrices at ``layer``.
 
     ``G_i = a_i a_i^T`` over positions, normalised to length 1; the score of image i is ``-mean_{j != i} <G_i, G_j>``
     (Olah et al. 2017, Lucid's ``diversity``). View k of an image is compared with view k of the others.
@@ -30,15 +30,15 @@ class Diversity(Objective):
         gram = gram / gram.norm(dim=1, keepdim=True).clamp(min=1e-10)
         views = activations.rows.views
         each = gram.unflatten(0, (-1, views)).transpose(0, 1)  # [K,N,C*C]
-        likeness = (each @ each.mT).sum(2) - 1.0  # [K,N], without its own
-        return -(likeness / max(1, each.shape[1] - 1)).transpose(0, 1).flatten()
+        similarity = (each @ each.mT).sum(2) - 1.0  # [K,N], without the image itself
+        return -(similarity / max(1, each.shape[1] - 1)).transpose(0, 1).flatten()
 
 
 @final
 class Alignment(Objective):
-    """Keeps neighbours of a series alike: ``-mean (a_i - a_j)^2`` over neighbours j of image i at ``layer``.
+    """How similar neighbours in a series are: ``-mean (a_i - a_j)^2`` over the neighbours j of image i at ``layer``.
 
-    For interpolations (Lucid's ``alignment``, nearest neighbours only).
+    For interpolations (Lucid's ``alignment``, with nearest neighbours only).
 
     >>> Alignment("features.3")
     Alignment(features.3)
@@ -57,7 +57,7 @@ class Alignment(Objective):
 
 
 def interpolation(first: Objective, second: Objective, n: int) -> Objective:
-    """A series of n images from ``first`` to ``second``: image i climbs ``(1 - t) first + t second``, t from 0 to 1.
+    """A series of n images from ``first`` to ``second``: image i maximises ``(1 - t) first + t second``, t from 0 to 1.
 
     >>> from featureviz import Channel
     >>> interpolation(Channel("features.6", 1), Channel("features.6", 2), 3)

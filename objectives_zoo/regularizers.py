@@ -1,4 +1,4 @@
-"""Priors on the picture itself: give them the layer ``"input"`` and subtract them.
+"""Priors on the image itself: use them on the layer ``"input"``, with a negative weight.
 
 >>> from featureviz import Channel
 >>> Channel("features.6", 3) - 0.1 * total_variation("input")
@@ -21,7 +21,7 @@ def total_variation(a: Tensor) -> Tensor:
 
 @objective
 def l1(a: Tensor, centre: float = 0.5) -> Tensor:
-    """``sum |a - centre|``: keeps what is not needed grey."""
+    """``sum |a - centre|``: what the rest of the objective does not need stays grey."""
     return (a - centre).abs().flatten(1).sum(1)
 
 
@@ -33,7 +33,7 @@ def l2(a: Tensor, centre: float = 0.5, epsilon: float = 1e-6) -> Tensor:
 
 @objective
 def boundary_complexity(a: Tensor, width: int = 20, centre: float = 0.5) -> Tensor:
-    """Detail and contrast within ``width`` pixels of the edge (Lucid's ``penalize_boundary_complexity``, positive).
+    """Detail and contrast within ``width`` pixels of the edge (Lucid's ``penalize_boundary_complexity``, not negated).
 
     ``mean((blur(a) - a)^2 + 0.8 (a - centre)^2)`` over the margin, blur a 5x5 mean.
     """

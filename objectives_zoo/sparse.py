@@ -1,4 +1,4 @@
-"""A unit and nothing else."""
+"""One unit of a layer, with few others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from featureviz import objective
 
 @objective
 def sparse_channel(a: Tensor, unit: int, penalty: float = 0.1) -> Tensor:
-    """``mean a[:, unit] - penalty * mean |a|``: reward one unit, tax the layer; ``[M,C,H,W]`` to ``[M]``.
+    """``mean a[:, unit] - penalty * mean |a|``: rewards one unit, penalises the whole layer; ``[M,C,H,W]`` to ``[M]``.
 
     >>> sparse_channel("features.6", 17)
     sparse_channel(features.6, 17, 0.1)

@@ -16,11 +16,11 @@ from pathlib import Path
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.cli import positive
-from featureviz.gallery.tiles import file_name, writable
+from featureviz.files import check_writable, make_file_name
 from featureviz.lab.draw.colormap import below, labelled, save_picture
 from featureviz.lab.maps import activation_grid
 from featureviz.lab.statistics.pictures import read_picture
+from featureviz.options import add_model_options, load_model, positive_int
 
 
 def photograph(model: fv.TappedModel, path: str | None) -> Tensor:
@@ -37,30 +37,25 @@ def photograph(model: fv.TappedModel, path: str | None) -> Tensor:
         raise fv.FeaturevizError(f"cannot read a picture from {path}: {error}") from error
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="embedded, torchvision:NAME or timm:NAME")
-    parser.add_argument("--weights", default="default", help="path to a state dict, or none for random weights")
-    parser.add_argument("--input", type=positive, default=None, help="the network's input size in pixels")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The model, the picture and the folder."""
+    add_model_options(parser)
     parser.add_argument("--image", default=None, help="a picture file (default: scikit-image's astronaut)")
     parser.add_argument("--out", default="out", help="folder (default: out)")
 
 
-def loaded(args: argparse.Namespace) -> fv.TappedModel:
-    return fv.load(args.model, weights=None if args.weights == "none" else args.weights, size=args.input)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model(parser)
+    add_options(parser)
     parser.add_argument("layers", nargs="+", help="as `featureviz layers MODEL` lists them")
-    parser.add_argument("--channels", type=positive, default=128, help="of each layer, the first (default: 128)")
-    parser.add_argument("--columns", type=positive, default=16, help="(default: 16)")
+    parser.add_argument("--channels", type=positive_int, default=128, help="of each layer, the first (default: 128)")
+    parser.add_argument("--columns", type=positive_int, default=16, help="(default: 16)")
     parser.add_argument("--scale", choices=["each", "shared"], default="each", help="of the colours (default: each)")
     parser.add_argument("--colours", default="viridis", help="a colour map (default: viridis)")
     args = parser.parse_args()
     try:
-        out = writable(args.out)
-        model = loaded(args)
+        out = check_writable(args.out)
+        model = load_model(args)
         image = photograph(model, args.image)
         grids = [
             activation_grid(
@@ -69,7 +64,7 @@ def main() -> int:
             for layer in args.layers
         ]
         for layer, grid in zip(args.layers, grids, strict=True):
-            print(save_picture(grid, out / file_name(layer)))
+            print(save_picture(grid, out / make_file_name(layer)))
         if len(grids) > 1:
             print(save_picture(below([labelled([("the image", image)], smallest=192), *grids]), out / "all.png"))
     except fv.FeaturevizError as error:

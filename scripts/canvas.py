@@ -10,7 +10,8 @@ from typing import final
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from featureviz.rendering.png import pixels, write_bytes
+from featureviz.files import write_bytes
+from featureviz.rendering.png import to_pixels
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -71,7 +72,7 @@ class Canvas:
 
     def image(self, image: Tensor, x: float, y: float, side: int) -> None:
         """``[3,h,h]`` in [0,1] as a square; drawn above all the rest."""
-        small = Image.fromarray(pixels(image)).resize((side, side), Image.Resampling.LANCZOS)
+        small = Image.fromarray(to_pixels(image)).resize((side, side), Image.Resampling.LANCZOS)
         self._images.append((small.point(SHADES * 3), round(x), round(y)))
 
     def picture(self) -> Image.Image:

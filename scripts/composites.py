@@ -1,4 +1,4 @@
-"""Training material for the embedded network: composites of photographs and objects, and a teacher's answers."""
+"""Training data of the embedded network: composites of photographs and objects, and the teacher's outputs on them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import zlib
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance
@@ -24,8 +25,11 @@ FEATURE_NUMBERS = sum(c * s * s for _, c, s in TAPS.values())
 
 
 # ---------------------------------------------------------------------------------------------------- pictures
-def sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.Image]:
-    """Pictures under ``folders`` that do (objects) or do not (photographs) need an alpha channel."""
+def read_sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.Image]:
+    """The pictures under ``folders``: objects, which need an alpha channel (``alpha``), or photographs.
+
+    One source in seven, chosen by its path, is held out.
+    """
     best: dict[str, tuple[int, Path]] = {}
     for folder in folders:
         if folder == "skimage":
@@ -35,38 +39,37 @@ def sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.Image
         for path in sorted(Path(folder).rglob("*")):
             if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp") or path.is_symlink():
                 continue
-            if "symbols" in path.parts:  # letters and signs: hundreds of black shapes that teach nothing else
+            if "symbols" in path.parts:  # hundreds of black letters and signs, which would dominate
                 continue
-            sized = re.fullmatch(r"\d+x\d+", path.stem)  # KDE keeps one wallpaper at many sizes: the largest is enough
+            sized = re.fullmatch(r"\d+x\d+", path.stem)  # KDE has each wallpaper in many sizes
             key = str(path.parent if sized else path)
             if key not in best or path.stat().st_size > best[key][0]:
                 best[key] = (path.stat().st_size, path)
     kept = [p for k, (_, p) in sorted(best.items()) if (zlib.crc32(Path(k).as_posix().encode()) % 7 == 0) == held_out]
-    return [picture for path in kept if (picture := opened(path, alpha)) is not None]
+    return [picture for path in kept if (picture := read_source(path, alpha)) is not None]
 
 
-def opened(path: Path, alpha: bool) -> Image.Image | None:
+def read_source(path: Path, alpha: bool) -> Image.Image | None:
+    """An object, cropped to what is not transparent, or a photograph; None if it is opaque, too small or broken."""
     try:
-        picture = Image.open(path)
-        if alpha:
-            picture = picture.convert("RGBA")
-            picture.thumbnail((400, 400))
-            return picture.crop(picture.getbbox()) if np.asarray(picture)[..., 3].min() < 255 else None
-        picture = picture.convert("RGB")
-        picture.thumbnail((2560, 2560))
-        return picture if min(picture.size) >= 128 else None
+        picture = Image.fromarray(iio.imread(path, index=0, plugin="pillow", mode="RGBA" if alpha else "RGB"))
     except OSError as error:
         print(f"skipped {path}: {error}")
         return None
+    if alpha:
+        picture.thumbnail((400, 400))
+        return picture.crop(picture.getbbox()) if np.asarray(picture)[..., 3].min() < 255 else None
+    picture.thumbnail((2560, 2560))
+    return picture if min(picture.size) >= 128 else None
 
 
 class Composites(torch.utils.data.Dataset):
-    """Item i: a photograph's crop (or a blend of two) with 0 to 3 objects pasted on it, uint8 ``[192,192,3]``."""
+    """Item i is a crop of a photograph, or a blend of two, with 0 to 3 objects pasted on it: uint8 ``[192,192,3]``."""
 
     def __init__(self, photos: list[Image.Image], objects: list[Image.Image], length: int, seed: int) -> None:
         self.photos, self.objects, self.length, self.seed = photos, objects, length, seed
         areas = np.array([photo.width * photo.height for photo in photos], float)
-        self.chance = areas / areas.sum()  # every pixel of the collection is as likely as any other
+        self.chance = areas / areas.sum()  # so that all pixels of the collection are equally likely
 
     def __len__(self) -> int:
         return self.length
@@ -74,7 +77,7 @@ class Composites(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> Tensor:
         rng = np.random.default_rng((self.seed, i))
         picture = self.crop(rng)
-        for _ in range(3):  # wallpapers hold much empty sky: look elsewhere while nothing is in sight
+        for _ in range(3):  # take another crop while this one is nearly uniform, such as sky
             if np.asarray(picture.resize((24, 24)).convert("L"), float).std() > 14:
                 break
             picture = self.crop(rng)
@@ -100,22 +103,22 @@ class Composites(torch.utils.data.Dataset):
         return out.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else out
 
     def paste(self, picture: Image.Image, rng: np.random.Generator) -> None:
-        thing = self.objects[rng.integers(len(self.objects))]
-        scale = 2 * SIZE * np.exp(rng.uniform(np.log(0.3), np.log(1.2))) / max(thing.size)
-        thing = thing.resize(
-            (max(1, int(thing.width * scale)), max(1, int(thing.height * scale))), Image.Resampling.BILINEAR
+        item = self.objects[rng.integers(len(self.objects))]
+        scale = 2 * SIZE * np.exp(rng.uniform(np.log(0.3), np.log(1.2))) / max(item.size)
+        item = item.resize(
+            (max(1, int(item.width * scale)), max(1, int(item.height * scale))), Image.Resampling.BILINEAR
         )
         if rng.random() < 0.5:
-            thing = thing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            item = item.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         angle = rng.uniform(-180, 180) if rng.random() < 0.25 else rng.normal(0, 12)
-        thing = thing.rotate(angle, Image.Resampling.BILINEAR, expand=True)
+        item = item.rotate(angle, Image.Resampling.BILINEAR, expand=True)
         centre = rng.uniform(0.15, 0.85, 2) * 2 * SIZE
-        picture.paste(thing, (int(centre[0] - thing.width / 2), int(centre[1] - thing.height / 2)), thing)
+        picture.paste(item, (int(centre[0] - item.width / 2), int(centre[1] - item.height / 2)), item)
 
 
 # ----------------------------------------------------------------------------------------------------- teacher
 class Teacher(nn.Module):
-    """EfficientNet-Lite0 (Apache-2.0): ``[N,3,192,192]`` in 0..255 to the flat features of ``TAPS`` and 1000 logits."""
+    """EfficientNet-Lite0 (Apache-2.0): ``[N,3,192,192]`` in 0..255 to the flattened features of ``TAPS`` and logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +141,7 @@ class Teacher(nn.Module):
 
 
 class Store:
-    """Arrays on disk, one row a composite: the 96 px picture, the teacher's features, the teacher's logits."""
+    """Arrays on disk with a row for each composite: the 96 px picture, and the teacher's features and logits."""
 
     def __init__(self, folder: Path, rows: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)

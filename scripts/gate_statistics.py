@@ -25,28 +25,17 @@ from canvas import COOL, FAINT, GREY, INK, PALE, WARM, Canvas, length
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.cli import positive
-from featureviz.gallery.tiles import writable
+from featureviz.files import check_writable, write_bytes
 from featureviz.lab import Ablation, GateStatistics, Pictures, SiteStatistics, ablate, heat
 from featureviz.lab.draw.colormap import DIVERGING, enlarged
 from featureviz.network.taps import OUTPUT
-from featureviz.rendering.png import write_bytes
-
-
-def add_network(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="embedded, torchvision:NAME or timm:NAME, as featureviz.load takes them")
-    parser.add_argument("--weights", default="default", help="path to a state dict, or none for random weights")
-    parser.add_argument("--input", type=positive, default=None, help="the network's input size in pixels")
+from featureviz.options import add_model_options, load_model, positive_int
 
 
 def add_natural(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--images", required=required, help="folder of natural pictures")
     parser.add_argument("--statistics", default=None, help="what gate_statistics.py saved of them, to save the time")
     parser.add_argument("--out", default="out", help="folder (default: out)")
-
-
-def network(args: argparse.Namespace) -> fv.TappedModel:
-    return fv.load(args.model, weights=None if args.weights == "none" else args.weights, size=args.input)
 
 
 def measured(model: fv.TappedModel, args: argparse.Namespace) -> GateStatistics:
@@ -206,14 +195,14 @@ def shortened(name: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_network(parser)
+    add_model_options(parser)
     add_natural(parser)
     parser.add_argument("--save", default=None, help="where to keep the statistics (default: in --out)")
     parser.add_argument("--layer", default=OUTPUT, help="what holding gates is judged by (default: the output)")
-    parser.add_argument("--ablated", type=positive, default=128, help="pictures to hold gates on (default: 128)")
+    parser.add_argument("--ablated", type=positive_int, default=128, help="pictures to hold gates on (default: 128)")
     args = parser.parse_args()
     try:
-        out, model = writable(args.out), network(args)
+        out, model = check_writable(args.out), load_model(args)
         pictures = Pictures(args.images, model.input_size((224, 224)))
         natural = measured(model, args)
         print(natural.table())

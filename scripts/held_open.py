@@ -19,13 +19,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from canvas import COOL, GREY, INK, PALE, WARM, Canvas
-from gate_statistics import add_natural, add_network, measured, network, write_json
+from gate_statistics import add_natural, measured, write_json
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.cli import positive, shielded
-from featureviz.gallery.tiles import writable
+from featureviz.files import check_writable
 from featureviz.lab import GateStatistics
+from featureviz.options import add_model_options, load_model, positive_int, protect_specs
 
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -107,15 +107,15 @@ def picture(title: str, note: str, held: Sequence[Held]) -> Canvas:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_network(parser)
+    add_model_options(parser)
     parser.add_argument("goal", help="an objective for one image, such as features.9:17 or logit:207")
     parser.add_argument("site", help="a gated block, as `featureviz gates MODEL` lists them")
     add_natural(parser, required=False)
-    parser.add_argument("--steps", type=positive, default=160, help="of ascent (default: 160)")
-    parser.add_argument("--size", type=positive, default=160, help="of the renders in pixels (default: 160)")
-    args = parser.parse_args(shielded(sys.argv[1:]))
+    parser.add_argument("--steps", type=positive_int, default=160, help="of ascent (default: 160)")
+    parser.add_argument("--size", type=positive_int, default=160, help="of the renders in pixels (default: 160)")
+    args = parser.parse_args(protect_specs(sys.argv[1:]))
     try:
-        out, model = writable(args.out), network(args)
+        out, model = check_writable(args.out), load_model(args)
         goal, site = fv.parse(args.goal), fv.gates(model)[args.site].name
         if goal.n != 1:
             raise fv.FeaturevizError(f"{args.goal} was given, which is for {goal.n} images; expected one")

@@ -19,14 +19,14 @@ from typing import NamedTuple
 
 import torch
 from canvas import COOL, FAINT, GREY, INK, WARM, Canvas
-from gate_statistics import add_natural, add_network, measured, network, write_json
+from gate_statistics import add_natural, measured, write_json
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.cli import positive
-from featureviz.gallery.tiles import writable
+from featureviz.files import check_writable
 from featureviz.lab import GateStatistics, Modes, Pictures, modes, read_picture
 from featureviz.network.taps import GATE
+from featureviz.options import add_model_options, load_model, positive_int
 from featureviz.rng import HELD_OUT, Rng
 from featureviz.transform import Pipeline, robust
 
@@ -177,17 +177,17 @@ def middle(sheet: Canvas, number: int, mode: Mode, amounts: Tensor, left: float,
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_network(parser)
+    add_model_options(parser)
     parser.add_argument("site", help="a gated block, as `featureviz gates MODEL` lists them")
     add_natural(parser)
-    parser.add_argument("--count", type=positive, default=5, help="of modes (default: 5)")
+    parser.add_argument("--count", type=positive_int, default=5, help="of modes (default: 5)")
     parser.add_argument("--method", choices=["svd", "nmf"], default="svd", help="(default: svd)")
     parser.add_argument("--power", type=float, default=4, help="of the cosine that keeps a render on its mode")
-    parser.add_argument("--steps", type=positive, default=128, help="of ascent (default: 128)")
-    parser.add_argument("--size", type=positive, default=128, help="of the renders in pixels (default: 128)")
+    parser.add_argument("--steps", type=positive_int, default=128, help="of ascent (default: 128)")
+    parser.add_argument("--size", type=positive_int, default=128, help="of the renders in pixels (default: 128)")
     args = parser.parse_args()
     try:
-        out, model = writable(args.out), network(args)
+        out, model = check_writable(args.out), load_model(args)
         site = fv.gates(model)[args.site].name
         natural = measured(model, args)
         found = modes(natural, site, args.count, method=args.method)

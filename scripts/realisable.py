@@ -29,15 +29,15 @@ from functools import partial
 from typing import final
 
 import torch
-from gate_statistics import add_natural, add_network, measured, network, write_json
+from gate_statistics import add_natural, measured, write_json
 from realisable_sheet import OPEN, SHUT, Row, Side, picture
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.cli import positive
-from featureviz.gallery.tiles import writable
+from featureviz.files import check_writable
 from featureviz.lab import Bounds, Ellipsoid, GateStatistics, bounds
 from featureviz.lab.statistics.natural_range import gate_values
+from featureviz.options import add_model_options, load_model, positive_int
 
 BATCH = 16
 REACHED, FAILED, BEYOND = "reached", "failed ascent", "past all pictures"
@@ -146,16 +146,16 @@ def table(rows: Sequence[Row]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_network(parser)
+    add_model_options(parser)
     parser.add_argument("site", help="a gated block, as `featureviz gates MODEL` lists them")
     add_natural(parser)
     parser.add_argument("--units", type=int, nargs="+", default=None, help="the gates (default: --count of them)")
-    parser.add_argument("--count", type=positive, default=8, help="(default: 8)")
-    parser.add_argument("--steps", type=positive, default=96, help="of ascent (default: 96)")
-    parser.add_argument("--size", type=positive, default=128, help="of the renders in pixels (default: 128)")
+    parser.add_argument("--count", type=positive_int, default=8, help="(default: 8)")
+    parser.add_argument("--steps", type=positive_int, default=96, help="of ascent (default: 96)")
+    parser.add_argument("--size", type=positive_int, default=128, help="of the renders in pixels (default: 128)")
     args = parser.parse_args()
     try:
-        out, model = writable(args.out), network(args)
+        out, model = check_writable(args.out), load_model(args)
         site = fv.gates(model)[args.site]
         natural = measured(model, args)
         units = chosen(natural, site, args.units, args.count)

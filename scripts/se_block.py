@@ -12,28 +12,28 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from activation_grid import add_model, loaded, photograph
+from activation_grid import add_options, photograph
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.cli import positive
-from featureviz.gallery.tiles import writable
+from featureviz.files import check_writable
 from featureviz.lab.draw.colormap import save_picture
 from featureviz.lab.gates.weights import effective, gate_weights
 from featureviz.lab.maps import gated_maps
+from featureviz.options import load_model, positive_int
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model(parser)
+    add_options(parser)
     parser.add_argument("site", help="a gated block, as `featureviz gates MODEL` lists them")
-    parser.add_argument("--channels", type=positive, default=14, help="in maps.png, those that change most")
+    parser.add_argument("--channels", type=positive_int, default=14, help="in maps.png, those that change most")
     parser.add_argument("--scale", choices=["each", "shared"], default="each", help="of the colours in maps.png")
     parser.add_argument("--order", choices=["modes", "natural"], default="modes", help="of effective.png")
     args = parser.parse_args()
     try:
-        out = writable(args.out)
-        model = loaded(args)
+        out = check_writable(args.out)
+        model = load_model(args)
         maps = gated_maps(model, args.site, photograph(model, args.image))
     except fv.FeaturevizError as error:
         print(f"se_block: {error}", file=sys.stderr)

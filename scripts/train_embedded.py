@@ -1,19 +1,19 @@
-"""Distil the embedded network from EfficientNet-Lite0: the whole recipe, from image folders to shipped weights.
+"""Distil the embedded network from EfficientNet-Lite0, from image folders to the weights in the package.
 
     pip install -e '.[train]'
     apt-get install tuxpaint-stamps-default plasma-workspace-wallpapers gnome-backgrounds mate-backgrounds \
         lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 ukui-wallpapers ufoai-textures unzip
     unzip -d textures /usr/share/games/ufoai/base/0textures.pk3 \
         'textures/tex_[bmnsp]*' 'textures/tex_furniture/*' -x '*_nm.*' '*_sm.*' '*_gm.*' '*_lm.*'
-    python scripts/train_embedded.py teach  --work build/embedded    # composites and the teacher's answers to them
-    python scripts/train_embedded.py train  --work build/embedded    # resumes where it was stopped
-    python scripts/train_embedded.py export --work build/embedded    # weights, gate statistics, measured agreement
-    python scripts/train_embedded.py gates  --work build/embedded    # the gate statistics alone, of the shipped weights
+    python scripts/train_embedded.py teach  --work build/embedded    # make composites and the teacher's outputs
+    python scripts/train_embedded.py train  --work build/embedded    # train; a second call resumes
+    python scripts/train_embedded.py export --work build/embedded    # write weights, gate statistics, model card
+    python scripts/train_embedded.py gates  --work build/embedded    # only measure the gate statistics again
 
-Knowledge distillation (Hinton et al. 2015) with feature hints (Romero et al. 2015, FitNets): the student sees 96 px,
-the teacher the same picture at 192 px, so that its strides 8, 16 and 32 line up with the student's 4, 8 and 16.
-``--photos`` and ``--objects`` take any folders; objects are pictures with an alpha channel. One source in seven is
-never trained on: every figure of ``export`` comes from composites of those alone.
+Knowledge distillation (Hinton et al. 2015) with feature hints (Romero et al. 2015, FitNets). The student's input is a
+picture of 96 px, the teacher's the same picture of 192 px, so that the teacher's strides 8, 16 and 32 correspond to the
+student's 4, 8 and 16. ``--photos`` and ``--objects`` take any folders; objects are pictures with an alpha channel. One
+source in seven is held out: all figures of ``export`` are measured on composites of held-out sources.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from composites import OBJECTS, PHOTOS, TAPS, Composites, Store, Teacher, sources
+from composites import OBJECTS, PHOTOS, TAPS, Composites, Store, Teacher, read_sources
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -36,7 +36,7 @@ from featureviz.lab import GateStatistics
 from featureviz.models import embedded
 from featureviz.models.embedded import embedded_net
 
-Standards = list[tuple[Tensor, Tensor]]  # mean and standard deviation of the teacher's features, a pair a tap
+Standards = list[tuple[Tensor, Tensor]]  # for each tap the mean and standard deviation of the teacher's features
 
 
 def teach(args: argparse.Namespace) -> None:
@@ -44,13 +44,11 @@ def teach(args: argparse.Namespace) -> None:
 
     inductor.freezing = True
     teacher = Teacher().to(memory_format=torch.channels_last)
-    answer = torch.compile(teacher) if args.compile else teacher
+    run = torch.compile(teacher) if args.compile else teacher
     for name, held_out, count in (("train", False, args.images), ("held_out", True, args.held_out)):
         store, step = Store(args.work / name, count), 64
-        photos, objects = sources(args.photos, False, held_out), sources(args.objects, True, held_out)
-        print(
-            f"{name}: {len(photos)} photographs, {len(objects)} objects, {store.done} of {count} composites are there"
-        )
+        photos, objects = read_sources(args.photos, False, held_out), read_sources(args.objects, True, held_out)
+        print(f"{name}: {len(photos)} photographs, {len(objects)} objects, {store.done} of {count} composites are done")
         (args.work / name / "sources.json").write_text(
             json.dumps({"photographs": len(photos), "objects": len(objects)})
         )
@@ -60,7 +58,7 @@ def teach(args: argparse.Namespace) -> None:
         for bytes_ in tqdm(torch.utils.data.DataLoader(todo, step, num_workers=1, prefetch_factor=8), desc=name):
             pictures = bytes_.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                features, logits = answer(pictures)
+                features, logits = run(pictures)
             small = F.avg_pool2d(pictures, 2).round().byte().permute(0, 2, 3, 1)
             store.write(start, small, features, logits)
             start += len(pictures)
@@ -68,7 +66,7 @@ def teach(args: argparse.Namespace) -> None:
 
 # ----------------------------------------------------------------------------------------------------- student
 class Student(nn.Module):
-    """The embedded network with one 1x1 projection a tap, which exists in training only."""
+    """The embedded network with a 1x1 projection for each tap, which only training uses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,25 +83,27 @@ class Student(nn.Module):
         return taken, net.get_submodule("classifier")(x.mean((2, 3)))
 
 
-def split(features: Tensor) -> Iterator[Tensor]:
-    """The flat features, one tap at a time, ``[N,C,S*S]``."""
+def split_taps(features: Tensor) -> Iterator[Tensor]:
+    """The flattened features of each tap, ``[N,C,S*S]``."""
     sizes = [c * s * s for _, c, s in TAPS.values()]
-    for part, (_, c, _) in zip(features.split(sizes, 1), TAPS.values(), strict=True):
-        yield part.unflatten(1, (c, -1))
+    for tap, (_, c, _) in zip(features.split(sizes, 1), TAPS.values(), strict=True):
+        yield tap.unflatten(1, (c, -1))
 
 
-def standards(store: Store) -> Standards:
+def measure_standards(store: Store) -> Standards:
     rows = np.arange(0, store.done, max(1, store.done // 2048))
-    return [(t.mean((0, 2), keepdim=True), t.std((0, 2), keepdim=True)) for t in split(store.batch(rows)[1])]
+    return [(t.mean((0, 2), keepdim=True), t.std((0, 2), keepdim=True)) for t in split_taps(store.batch(rows)[1])]
 
 
-def losses(student: Callable[[Tensor], Any], batch: tuple[Tensor, Tensor, Tensor], scale: Standards) -> list[Tensor]:
-    """Standardised squared error of each tap (1 = as bad as the mean), then the divergence from the soft labels."""
+def compute_losses(
+    student: Callable[[Tensor], Any], batch: tuple[Tensor, Tensor, Tensor], scale: Standards
+) -> list[Tensor]:
+    """The squared error of each tap in units of its variance, then the divergence from the teacher's soft labels."""
     x, features, logits = batch
     guesses, answer = student(x)
-    parts = [F.mse_loss(g, (t - m) / s) for g, t, (m, s) in zip(guesses, split(features), scale, strict=True)]
+    errors = [F.mse_loss(g, (t - m) / s) for g, t, (m, s) in zip(guesses, split_taps(features), scale, strict=True)]
     divergence = F.kl_div(answer.log_softmax(1), logits.log_softmax(1), log_target=True, reduction="batchmean")
-    return [*parts, divergence]
+    return [*errors, divergence]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -119,22 +119,18 @@ def train(args: argparse.Namespace) -> None:
         [{"params": decay, "weight_decay": 2e-2}, {"params": rest, "weight_decay": 0.0}], lr=args.lr
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, total_steps=args.steps, pct_start=0.05)
-    scale, start = standards(store), 0
+    scale, start = measure_standards(store), 0
+    parts = {"student": student, "average": average, "optimizer": optimizer, "schedule": schedule}
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
         start = saved["step"]
-        for name, thing in (
-            ("student", student),
-            ("average", average),
-            ("optimizer", optimizer),
-            ("schedule", schedule),
-        ):
-            thing.load_state_dict(saved[name])
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
     run, began = torch.compile(student) if args.compile else student, time.time()
     for step in range(start, args.steps):
         rows = np.sort(np.random.default_rng((2, step)).integers(0, store.done, args.batch))
-        parts = losses(run, store.batch(rows), scale)
-        loss = sum(parts[:-1]) + 0.3 * parts[-1]
+        *errors, divergence = compute_losses(run, store.batch(rows), scale)
+        loss = sum(errors) + 0.3 * divergence
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 5.0)
@@ -142,25 +138,21 @@ def train(args: argparse.Namespace) -> None:
         schedule.step()
         average.update_parameters(student)
         if step % 50 == 0:
-            explained = " ".join(f"{1 - p.item():.3f}" for p in parts[:-1])
-            print(
-                f"step {step} explained {explained} divergence {parts[-1].item():.3f} {time.time() - began:.0f} s",
-                flush=True,
-            )
+            explained, seconds = " ".join(f"{1 - e.item():.3f}" for e in errors), time.time() - began
+            print(f"step {step} explained {explained} divergence {divergence.item():.3f} {seconds:.0f} s", flush=True)
         if step % 250 == 249 or step == args.steps - 1:
-            state = {"step": step + 1, "student": student.state_dict(), "average": average.state_dict()}
-            torch.save({**state, "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}, checkpoint)
+            torch.save({"step": step + 1, **{name: part.state_dict() for name, part in parts.items()}}, checkpoint)
 
 
 # ------------------------------------------------------------------------------------------------------ export
 def export(args: argparse.Namespace) -> None:
-    """Ship the averaged weights in half precision, then measure what was shipped on held-out composites."""
+    """Write the averaged weights into the package in half precision, and measure them on held-out composites."""
     package = Path(embedded.__file__).parent
     saved = torch.load(args.work / "checkpoint.pt", weights_only=True)
     state = {k.removeprefix("module."): v for k, v in saved["average"].items() if k.startswith("module.")}
     student = Student()
     student.load_state_dict(state)
-    settle(student, Store(args.work / "train", args.images))
+    reset_batch_norm(student, Store(args.work / "train", args.images))
     student.load_state_dict(
         {k: v.half().float() if v.is_floating_point() else v for k, v in student.state_dict().items()}
     )
@@ -168,21 +160,21 @@ def export(args: argparse.Namespace) -> None:
     torch.save(weights, package / "embedded.pt")
     held_out = Store(args.work / "held_out", args.held_out)
     chunks = np.array_split(np.arange(held_out.done), held_out.done // 250)
-    agreement = agree(student, held_out, standards(Store(args.work / "train", args.images)), chunks)
-    statistics = gates(args)
+    agreement = measure_agreement(student, held_out, measure_standards(Store(args.work / "train", args.images)), chunks)
+    statistics = measure_gates(args)
     card = Path(__file__).parents[1] / "docs" / "embedded.md"
     text = card.read_text()
     begin, end = text.index("<!-- measured -->"), text.index("<!-- end -->")
-    table = measured(saved["step"], args, agreement, statistics)
+    table = make_tables(saved["step"], args, agreement, statistics)
     card.write_text(text[:begin] + "<!-- measured -->\n" + table + text[end:])
     print(table)
 
 
-def gates(args: argparse.Namespace) -> GateStatistics:
-    """Measure the shipped network's gates on held-out composites, and ship that."""
+def measure_gates(args: argparse.Namespace) -> GateStatistics:
+    """Measure the gates of the network in the package on held-out composites, and write that into the package."""
     held_out = Store(args.work / "held_out", args.held_out)
     chunks = np.array_split(np.arange(held_out.done), held_out.done // 250)
-    pictures = (natural(torch.from_numpy(held_out.arrays["pictures"][rows])) for rows in chunks)
+    pictures = (drop_drawings(torch.from_numpy(held_out.arrays["pictures"][rows])) for rows in chunks)
     statistics = GateStatistics.measure(
         embedded.load(), tqdm(pictures, total=len(chunks), desc="gate statistics"), extremes=256
     )
@@ -190,18 +182,18 @@ def gates(args: argparse.Namespace) -> GateStatistics:
     return statistics
 
 
-def natural(pictures: Tensor) -> Tensor:
-    """The pictures, ``[N,96,96,3]`` bytes to ``[M,3,96,96]`` in [0,1], without drawings.
+def drop_drawings(pictures: Tensor) -> Tensor:
+    """The photographs among the pictures: ``[N,96,96,3]`` bytes to ``[M,3,96,96]`` in [0,1].
 
-    A camera has noise; where more than half of all neighbours are equal to the last bit, it is vector art, and on its
-    perfectly flat faces gates of the last two blocks run far beyond what all other pictures give (docs/decisions.md).
+    A camera has noise. A picture with more than half of its neighbouring pixels equal is a vector drawing. On its
+    uniform areas gates of the last two blocks have logits far beyond those on all other pictures (docs/decisions.md).
     """
     equal = (pictures[:, :, 1:] == pictures[:, :, :-1]).all(-1).float().mean((1, 2))
     return pictures[equal < 0.5].permute(0, 3, 1, 2) / 255
 
 
-def settle(student: Student, store: Store) -> None:
-    """Batch norm's statistics, exactly, for the averaged weights: an average of weights has none of its own."""
+def reset_batch_norm(student: Student, store: Store) -> None:
+    """Measure the statistics of batch norm again, because those of training do not belong to the averaged weights."""
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain mean over all batches
@@ -213,15 +205,15 @@ def settle(student: Student, store: Store) -> None:
     student.eval()
 
 
-def agree(student: Student, store: Store, scale: Standards, chunks: list[np.ndarray]) -> dict[str, Any]:
-    """How well the student agrees with the teacher on ``store``: explained variances, classes, divergence."""
+def measure_agreement(student: Student, store: Store, scale: Standards, chunks: list[np.ndarray]) -> dict[str, Any]:
+    """Agreement of the student with the teacher on ``store``: explained variances, equal classes, divergence."""
     totals, spread, right, near = torch.zeros(4), torch.zeros(3), 0, 0
     with torch.no_grad():
         for rows in tqdm(chunks, desc="agreement"):
             batch = store.batch(rows)
             share = len(rows) / store.done
-            totals += share * torch.stack(losses(student, batch, scale))
-            standard = [(t - m) / s for t, (m, s) in zip(split(batch[1]), scale, strict=True)]
+            totals += share * torch.stack(compute_losses(student, batch, scale))
+            standard = [(t - m) / s for t, (m, s) in zip(split_taps(batch[1]), scale, strict=True)]
             spread += share * torch.stack([t.square().mean() for t in standard])
             best, truth = student(batch[0])[1].topk(5).indices, batch[2].argmax(1, keepdim=True)
             right += int((best[:, :1] == truth).sum())
@@ -230,14 +222,14 @@ def agree(student: Student, store: Store, scale: Standards, chunks: list[np.ndar
     return {"explained": explained, "first": right / store.done, "five": near / store.done, "nats": float(totals[3])}
 
 
-def measured(steps: int, args: argparse.Namespace, agreement: dict[str, Any], statistics: GateStatistics) -> str:
+def make_tables(steps: int, args: argparse.Namespace, agreement: dict[str, Any], statistics: GateStatistics) -> str:
     """The model card's tables."""
-    seen, held_out = (json.loads((args.work / name / "sources.json").read_text()) for name in ("train", "held_out"))
+    trained, held_out = (json.loads((args.work / name / "sources.json").read_text()) for name in ("train", "held_out"))
     first, five, nats = (agreement[key] for key in ("first", "five", "nats"))
     explained = zip((4, 8, 16), agreement["explained"], strict=True)
     lines = [
-        f"Trained for {steps:,} steps of {args.batch} on {args.images:,} composites of {seen['photographs']:,}",
-        f"photographs and textures and {seen['objects']} objects. Measured on {args.held_out:,} composites of",
+        f"Trained for {steps:,} steps of {args.batch} on {args.images:,} composites of {trained['photographs']:,}",
+        f"photographs and textures and {trained['objects']} objects. Measured on {args.held_out:,} composites of",
         f"{held_out['photographs']} others and {held_out['objects']} objects, none of them trained on; the gates on",
         f"the {statistics.count:,} of these that are not drawings (more than half of all neighbours equal):",
         "",
@@ -261,18 +253,18 @@ def measured(steps: int, args: argparse.Namespace, agreement: dict[str, Any], st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=["teach", "train", "export", "gates"])
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--photos", nargs="*", default=PHOTOS)
-    parser.add_argument("--objects", nargs="*", default=OBJECTS)
-    parser.add_argument("--images", type=int, default=40_000)
-    parser.add_argument("--held-out", type=int, default=8_000)
-    parser.add_argument("--steps", type=int, default=7_000)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=4e-3)
-    parser.add_argument("--compile", action="store_true", help="torch.compile the networks (wants a C++ compiler)")
+    parser.add_argument("stage", choices=["teach", "train", "export", "gates"], help="see above")
+    parser.add_argument("--work", type=Path, required=True, help="folder for composites and checkpoints")
+    parser.add_argument("--photos", nargs="*", default=PHOTOS, help="folders of photographs and textures")
+    parser.add_argument("--objects", nargs="*", default=OBJECTS, help="folders of pictures with an alpha channel")
+    parser.add_argument("--images", type=int, default=40_000, help="composites to train on (default: 40000)")
+    parser.add_argument("--held-out", type=int, default=8_000, help="composites to measure on (default: 8000)")
+    parser.add_argument("--steps", type=int, default=7_000, help="steps of training (default: 7000)")
+    parser.add_argument("--batch", type=int, default=64, help="composites per step (default: 64)")
+    parser.add_argument("--lr", type=float, default=4e-3, help="the highest learning rate (default: 0.004)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the networks (needs a C++ compiler)")
     args = parser.parse_args()
-    {"teach": teach, "train": train, "export": export, "gates": gates}[args.stage](args)
+    {"teach": teach, "train": train, "export": export, "gates": measure_gates}[args.stage](args)
 
 
 if __name__ == "__main__":

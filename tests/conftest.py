@@ -13,6 +13,12 @@ import featureviz as fv
 os.environ.setdefault("MPLBACKEND", "agg")
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test draws the same random numbers, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 class TinySE(nn.Module):
     """Conv, in-place ReLU, SE gate, residual in place, head: every trap of real networks in five layers."""
 

@@ -1,4 +1,4 @@
-"""What discovery should say of each way to write a gate, with the gates computed another way: by matrices."""
+"""The expected result of discovery for each block, with reference gates that are computed from its matrices."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,19 +37,19 @@ from tests.gated import (
 SIZE = 20
 
 
-def head(scale: float = 3.0) -> nn.Conv2d:
-    """Maps of such size that the units of a bottleneck are not all dead."""
+def make_stem(scale: float = 3.0) -> nn.Conv2d:
+    """Weights large enough that some units of a bottleneck are active."""
     conv = nn.Conv2d(3, C, 3, 2, 1)
     nn.init.normal_(conv.weight, std=scale / 5)
     return conv
 
 
-def around(block: nn.Module) -> nn.Sequential:
-    return nn.Sequential(head(), nn.LeakyReLU(), block, nn.Conv2d(C, 8, 3))
+def build_net(block: nn.Module) -> nn.Sequential:
+    return nn.Sequential(make_stem(), nn.LeakyReLU(), block, nn.Conv2d(C, 8, 3))
 
 
-def spread(block: nn.Module) -> nn.Module:
-    """Weights that make gates vary."""
+def randomize(block: nn.Module) -> nn.Module:
+    """Give the block weights that make its gates vary."""
     for name, weight in block.named_parameters():
         if weight.ndim > 1 and "conv" not in name:
             nn.init.normal_(weight, std=1 / weight.shape[1] ** 0.5)
@@ -107,7 +107,10 @@ def gaussian(_block: nn.Module, x: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Form:
-    """A block, what discovery says of it, and its gates by hand, given the block and the map before it."""
+    """A block, the kinds and the tier that discovery should report, and a reference for its gates.
+
+    ``gates(block, x)`` is computed from the block and the map before it.
+    """
 
     make: Callable[[], nn.Module]
     kinds: list[str]

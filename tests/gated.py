@@ -1,4 +1,4 @@
-"""Gated blocks as they are written in the wild."""
+"""Gated blocks in the ways in which other projects write them."""
 
 from collections.abc import Callable
 
@@ -49,7 +49,7 @@ class Cadene(nn.Module):
 
 
 class OnMaps(nn.Module):
-    """A sigmoid that takes nothing but maps."""
+    """A sigmoid that accepts only maps [N,C,H,W]."""
 
     def forward(self, x: Tensor) -> Tensor:
         _, _, _, _ = x.shape
@@ -68,7 +68,7 @@ class Clamped(Cadene):
 
 
 class Functional(nn.Module):
-    """``scale(x, z)`` is all that differs between the ways to write it."""
+    """An SE block whose last step is ``scale(x, z)``, with the logits z [N,C,1,1]."""
 
     def __init__(self, scale: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class CustomGate(nn.Module):
 
 
 class Inline(nn.Module):
-    """An MBConv with everything in one forward, swish by hand included (lukemelas)."""
+    """An MBConv with all steps in one forward, the swish included (as in lukemelas)."""
 
     def __init__(self, hard: bool = False) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Excite(nn.Module):
 
 
 class Outside(nn.Module):
-    """Its gates are computed by a module that never sees the map."""
+    """A submodule computes the gates without the map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class Outside(nn.Module):
 
 
 class Container(nn.Sequential):
-    """Runs all that it holds, and must not run what is added."""
+    """A Sequential: it runs all of its children, and must not run a child that discovery adds."""
 
     def __init__(self) -> None:
         super().__init__(nn.AdaptiveAvgPool2d(1), nn.Conv2d(C, C // 4, 1), nn.ReLU(), nn.Conv2d(C // 4, C, 1))
@@ -158,7 +158,7 @@ class Container(nn.Sequential):
 
 
 class Two(nn.Module):
-    """Channels, then positions, in one forward, under names that are taken."""
+    """A channel gate, then a spatial gate, in one forward; the names "scale" and "gate" are taken."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -35,26 +35,27 @@ def test_the_scripts_exist() -> None:
     for text in (README.read_text(), LABORATORY.read_text()):
         for script in re.findall(r"python\s+(scripts/\w+\.py)", text):
             assert (README.parent / script).is_file()
-        for benchmark in re.findall(r"python -m benchmarks\.(\w+)", text):
-            assert (README.parent / "benchmarks" / f"{benchmark}.py").is_file()
+        for benchmark in re.findall(r"python -m benchmarks\.([\w.]+)", text):
+            assert (README.parent / "benchmarks" / f"{benchmark.replace('.', '/')}.py").is_file()
 
 
 def test_the_commands_exist() -> None:
-    from featureviz.cli import _parser, shielded
+    from featureviz.cli import make_parser
+    from featureviz.options import protect_specs
 
     commands = re.findall(r"^featureviz (.*?)(?:\s+#.*)?$", README.read_text(), re.M)
     assert len(commands) == 4
     import shlex
 
     for command in commands:
-        _parser().parse_args(shielded(shlex.split(command)))
+        make_parser().parse_args(protect_specs(shlex.split(command)))
 
 
 def test_the_tables_are_what_was_measured() -> None:
-    from benchmarks.readme import PAGES, filled
+    from benchmarks.report.pages import PAGES, fill_tables
 
     for page in PAGES:
-        assert filled(page.read_text()) == page.read_text()
+        assert fill_tables(page.read_text()) == page.read_text()
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/laboratory.md"])

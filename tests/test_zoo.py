@@ -1,4 +1,4 @@
-"""The zoo uses public names only, and its objectives do what they say."""
+"""The zoo uses public names only, and its objectives compute their formulas."""
 
 import ast
 from pathlib import Path
@@ -11,7 +11,7 @@ import objectives_zoo as zoo
 
 
 def acts(a: torch.Tensor, views: int = 1) -> fv.Activations:
-    return fv.Activations({"x": a}, fv.Rows.of(len(a) // views, views))
+    return fv.Activations({"x": a}, fv.Rows.make(len(a) // views, views))
 
 
 def test_the_zoo_imports_public_names_only() -> None:
@@ -22,7 +22,7 @@ def test_the_zoo_imports_public_names_only() -> None:
                 assert {n.name for n in node.names} <= set(fv.__all__), path
 
 
-def test_regularizers_measure_the_picture() -> None:
+def test_regularizers_measure_the_image() -> None:
     flat, step = torch.full((1, 3, 8, 8), 0.5), torch.zeros(1, 3, 8, 8)
     step[..., 4:] = 1.0
     both = torch.cat([flat, step])
@@ -39,13 +39,13 @@ def test_regularizers_measure_the_picture() -> None:
     assert cost[2].item() == pytest.approx(0, abs=1e-6)
 
 
-def test_sparse_channel_taxes_the_layer() -> None:
+def test_sparse_channel_penalises_the_layer() -> None:
     a = torch.randn(3, 5, 4, 4)
     expected = a[:, 2].mean((1, 2)) - 0.3 * a.abs().mean((1, 2, 3))
     assert torch.allclose(zoo.sparse_channel("x", 2, 0.3)(acts(a)), expected)
 
 
-def test_diversity_is_least_for_twins_and_compares_equal_views() -> None:
+def test_diversity_is_lowest_for_equal_images_and_compares_equal_views() -> None:
     g = torch.Generator().manual_seed(0)
     a, b = torch.randn(1, 6, 5, 5, generator=g), torch.randn(1, 6, 5, 5, generator=g)
     twins = zoo.Diversity("x")(acts(torch.cat([a, a])))

@@ -1,14 +1,12 @@
-"""Who takes part: name -> "module:class", found when a worker needs it."""
+"""The tools that are compared, by name; a tool's module is imported only when a worker needs it."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from benchmarks.contenders.base import Contender
+from benchmarks.contenders.base import Contender
 
-CONTENDERS = {
+CONTENDERS = {  # name -> "module:class"
     "featureviz": "benchmarks.contenders.featureviz:Featureviz",
     "featureviz fast": "benchmarks.contenders.featureviz:FeaturevizFast",
     "featureviz compiled": "benchmarks.contenders.featureviz:FeaturevizCompiled",
@@ -22,8 +20,8 @@ CONTENDERS = {
     "faccent": "benchmarks.contenders.faccent:Faccent",
     "horama": "benchmarks.contenders.horama:Horama",
 }
-CROWD = ("featureviz", "featureviz compiled", "lucent", "dreamlens optimize")  # many images in one batch, side by side
-PACKAGES = {  # what a user of each imports
+BATCHED = ("featureviz", "featureviz compiled", "lucent", "dreamlens optimize")  # compared on 64 images in one batch
+PACKAGES = {  # the module that a user of each tool imports
     "featureviz": "featureviz",
     "lucent": "lucent.optvis.render",
     "dreamlens": "dreamlens",
@@ -34,15 +32,15 @@ PACKAGES = {  # what a user of each imports
 DISTRIBUTIONS = ("torch-lucent", "dreamlens", "torch-dreams", "faccent", "horama", "kornia")
 
 
-def contender(place: str) -> type[Contender]:
-    """The class at ``"module:class"``, or of a name in ``CONTENDERS``."""
-    module, _, name = CONTENDERS.get(place, place).partition(":")
-    return getattr(import_module(module), name)
+def load_contender(name: str) -> type[Contender]:
+    """The class of a name in ``CONTENDERS``, or at ``"module:class"``."""
+    module, _, class_name = CONTENDERS.get(name, name).partition(":")
+    return getattr(import_module(module), class_name)
 
 
-def notes(name: str) -> str:
-    """How it goes about it, in a few words; nothing where its module cannot be imported."""
+def read_notes(name: str) -> str:
+    """How the tool works, in a few words; empty if its module cannot be imported."""
     try:
-        return getattr(contender(name), "notes", "")
+        return getattr(load_contender(name), "notes", "")
     except ImportError:
         return ""

@@ -1,4 +1,4 @@
-"""DreamLens' three ways to climb channels: its front door one by one, the same in a batch, and its older optimizer."""
+"""DreamLens in three ways: its main function image by image, the same in one batch, and its older optimizer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.contenders.base import Contender, Task
 
-# Imported here so that building does not pay for it; where it is missing, building says so.
+# Imported here so that the time of building does not include it. If it is missing, building raises the error.
 with suppress(ModuleNotFoundError):
     import_module("dreamlens")
 
@@ -22,37 +22,37 @@ with suppress(ModuleNotFoundError):
 class DreamLens(Contender):
     """``visualize(FeatureTarget.for_channel(...))``, one image after the other.
 
-    A step shows the network one view of every image: scaled by 0.5 to 1.2, rotated by up to 15 degrees, cropped or
-    padded back to ``task.size``. DreamLens would leave it at that size; its ``preprocess`` is set to resize to
-    ``task.input`` before its own normalisation, so that all networks work alike. The network runs whole, for each image
-    alone, and its weights get gradients too, never cleared. Fourier image, decorrelated colours, gradients clipped to
-    norm 1, and Adam by its ``optimizer_cls``; AdamW without decay is the default, the same steps. Its default rate is
-    0.009; 0.05 climbs faster.
+    - View: one of every image, scaled by 0.5 to 1.2, rotated by up to 15 degrees, cropped or padded to ``task.size``.
+      Here ``preprocess`` also resizes it to ``task.input``, so that all tools use the same input size.
+    - Network: runs to its end, for each image alone. Its weights get gradients, which are never cleared.
+    - Image: Fourier, decorrelated colours, gradients clipped to norm 1, Adam by ``optimizer_cls``. The default, AdamW
+      without decay, makes the same steps. The default learning rate is 0.009; scores rise faster with 0.05.
     """
 
-    notes: ClassVar[str] = "one image a time, one view, whole network, weight gradients on"
+    notes: ClassVar[str] = "one image at a time, one view, whole network, weight gradients on"
     versions: ClassVar[tuple[str, ...]] = ("dreamlens",)
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         net = task.network().to("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(task.seed)
-        np.random.seed(task.seed)  # noqa: NPY002 - the generator that DreamLens' canvases are drawn from
-        self.climbs = [_Climb(task, net, (u,)) for u in task.units]
+        np.random.seed(task.seed)  # noqa: NPY002 - DreamLens' canvases use this generator
+        self.syntheses = [_Synthesis(task, net, (u,)) for u in task.units]
 
     def step(self) -> None:
-        for climb in self.climbs:
-            climb.step()
+        for synthesis in self.syntheses:
+            synthesis.step()
 
     def images(self) -> Tensor:
-        return torch.cat([climb.canvas.as_nchw() for climb in self.climbs])
+        return torch.cat([synthesis.canvas.as_nchw() for synthesis in self.syntheses])
 
 
 @final
 class DreamLensBatched(Contender):
     """``FeatureVisualizer.maximize_channels``: as ``DreamLens``, with all images in one batch.
 
-    One draw of the view for the whole batch, one Fourier canvas, gradients clipped to norm 1 over all images together.
+    The whole batch shares one draw of the view and one Fourier canvas. Gradients of all images together are clipped to
+    norm 1.
     """
 
     notes: ClassVar[str] = "one batch, one view, whole network, weight gradients on"
@@ -62,24 +62,25 @@ class DreamLensBatched(Contender):
         super().__init__(task)
         net = task.network().to("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(task.seed)
-        np.random.seed(task.seed)  # noqa: NPY002 - the generator that DreamLens' canvases are drawn from
-        self.climb = _Climb(task, net, task.units)
+        np.random.seed(task.seed)  # noqa: NPY002 - DreamLens' canvases use this generator
+        self.synthesis = _Synthesis(task, net, task.units)
 
     def step(self) -> None:
-        self.climb.step()
+        self.synthesis.step()
 
     def images(self) -> Tensor:
-        return self.climb.canvas.as_nchw()
+        return self.synthesis.canvas.as_nchw()
 
 
 @final
 class DreamLensOptimize(Contender):
-    """``dreamlens.optimize``, kept for older code and its cheapest way: all images in one batch, weights frozen.
+    """``dreamlens.optimize``, DreamLens' older and fastest function: all images in one batch, weights frozen.
 
-    A step shows the network one view of every image: padded, jittered five times, scaled, blurred, jittered twice and
-    flipped, which leaves a crop of about a third of the side, resized to ``task.input`` as ``input_shape`` says. Meant
-    for images of 512 px, the default: from 128 px a view is 44 px, so whole images score less than they might. The
-    network runs whole. Fourier image, decorrelated colours stretched to [0,1] image by image, Adam with eps 1e-7.
+    - View: one of every image. Pad, jitter five times, scale, blur, jitter twice, flip. What remains is a crop of about
+      a third of the side, resized to ``task.input`` as ``input_shape`` says. It is made for images of 512 px, the
+      default. From 128 px a view is 44 px, so the score of a whole image is lower than it could be.
+    - Network: runs to its end.
+    - Image: Fourier, decorrelated colours, each image stretched to [0,1], Adam with eps 1e-7.
     """
 
     notes: ClassVar[str] = "one batch, one view (a crop of a third), whole network, weights frozen"
@@ -98,25 +99,25 @@ class DreamLensOptimize(Contender):
         self.scale = dl.get_fft_scale(task.size, task.size, decay_power=0.85, device=device)
         self.view = dl.generate_standard_transformations(size=task.size)
         self.optimizer = torch.optim.Adam([self.spectrum], lr=task.lr, eps=1e-7)
-        self.decode, self.to_rgb, self.preprocess = dl.fft_to_rgb, dl.to_valid_rgb, dl.imagenet_normalize
+        self.fft_to_rgb, self.to_rgb, self.preprocess = dl.fft_to_rgb, dl.to_valid_rgb, dl.imagenet_normalize
 
     def step(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         size = (self.task.input, self.task.input)
-        view = F.interpolate(self.view(self._image()), size=size, mode="bilinear", align_corners=False)
+        view = F.interpolate(self.view(self._decode()), size=size, mode="bilinear", align_corners=False)
         score = self.score(self.net(self.preprocess(view))).sum()
         (-score).backward()
         self.optimizer.step()
 
-    def _image(self) -> Tensor:
-        return self.to_rgb(self.decode(self.shape, self.spectrum, self.scale))
+    def _decode(self) -> Tensor:
+        return self.to_rgb(self.fft_to_rgb(self.shape, self.spectrum, self.scale))
 
     def images(self) -> Tensor:
-        return self._image().detach().cpu()
+        return self._decode().detach().cpu()
 
 
-class _Climb:
-    """What ``FeatureVisualizer.synthesize`` sets up for ``units``, one an image, and a turn of its loop."""
+class _Synthesis:
+    """The setup of ``FeatureVisualizer.synthesize`` for ``units``, one an image, and one step of its loop."""
 
     def __init__(self, task: Task, net: nn.Module, units: tuple[int, ...]) -> None:
         dl: Any = import_module("dreamlens")

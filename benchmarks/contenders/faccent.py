@@ -1,4 +1,4 @@
-"""Faccent, feature accentuation by its authors, here from noise."""
+"""Faccent, the authors' tool for feature accentuation; here it starts from noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.contenders.base import Contender, Task
 
-# Imported here so that building does not pay for it; where it is missing, building says so.
+# Imported here so that the time of building does not include it. If it is missing, building raises the error.
 with suppress(ModuleNotFoundError):
     import_module("faccent.render")
 
@@ -22,17 +22,18 @@ VIEWS = 16
 
 @final
 class Faccent(Contender):
-    """``render_vis`` with everything left alone but the image's size and the normalisation, from noise.
+    """``render_vis`` from noise with its defaults, but for the image's size and the normalisation.
 
-    A step shows the network 16 views of every image, its ``nb_transforms``: a crop of 5 to 99 % of the side, with
-    noise, resized to ``task.input``; made one after the other and run as one batch. The network runs whole, with a hook
-    on every module; weights are frozen. Each step also adds to the map of transparency. ImageNet normalisation by
-    faccent's own ``imagenet_normalize``; left alone it would only stretch to [-2,2]. Fourier image, decorrelated
-    colours, Adam. Several images can share a batch (and its crops); here one goes after the other, as ``render_vis``
-    does when left alone: 16 views fill a batch, and 64 were slower and took 13 GB. Left out: the plots on the way.
+    - Views: 16 of every image (its ``nb_transforms``), made one after the other and run as one batch. Each is a crop of
+      5 to 99 % of the side, with noise, resized to ``task.input``. Normalisation by faccent's ``imagenet_normalize``;
+      the default only stretches to [-2,2].
+    - Network: runs to its end, with a hook on every module; weights are frozen.
+    - Image: Fourier, decorrelated colours, Adam. Each step also adds to the map of transparency. One image after the
+      other, the default of ``render_vis``; a batch of several images, with 64 views, was slower and took 13 GB.
+    - Difference: no intermediate plots.
     """
 
-    notes: ClassVar[str] = "one image a time, 16 views, whole network, weights frozen"
+    notes: ClassVar[str] = "one image at a time, 16 views, whole network, weights frozen"
     versions: ClassVar[tuple[str, ...]] = ("faccent",)
 
     def __init__(self, task: Task) -> None:
@@ -40,21 +41,22 @@ class Faccent(Contender):
         render = import_module("faccent.render")
         self.net = task.network().to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
         torch.manual_seed(task.seed)
-        self.climbs = [_Climb(task, self.net, unit) for unit in task.units]
-        # Hooks of the first are enough: they give the layers of whatever ran last, and hooking again would undo them.
-        first = self.climbs[0]
+        self.renders = [_Render(task, self.net, unit) for unit in task.units]
+        # The hooks of the first render serve all renders: they return the layers of the last forward. Hooking the
+        # network again would remove them.
+        first = self.renders[0]
         self.taps = render.hook_model(self.net, first.image, first.view, nb_transforms=VIEWS)
 
     def step(self) -> None:
-        for climb in self.climbs:
-            climb.step(self.taps.hook_f)
+        for render in self.renders:
+            render.step(self.taps.hook_f)
 
     def images(self) -> Tensor:
-        return torch.cat([climb.image() for climb in self.climbs]).detach().cpu()
+        return torch.cat([render.image() for render in self.renders]).detach().cpu()
 
 
-class _Climb:
-    """What ``render_vis`` sets up for one unit, and a turn of its loop."""
+class _Render:
+    """The setup of ``render_vis`` for one unit, and one step of its loop."""
 
     def __init__(self, task: Task, net: nn.Module, unit: int) -> None:
         objectives, param, transform = (
@@ -62,7 +64,7 @@ class _Climb:
         )
         self.net = net
         device, size = next(net.parameters()).device, (task.size, task.size)
-        with contextlib.redirect_stdout(io.StringIO()):  # it says that it starts from noise
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it starts from noise
             parameters, self.image = param.fourier(img_size=size, device=device)()
         for p in parameters:
             p.requires_grad_(True)

@@ -1,4 +1,4 @@
-"""featureviz on the standard workload, as ``fv.render`` would do it with its defaults."""
+"""featureviz on the standard workload, with the defaults of ``fv.render``."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import featureviz as fv
 from benchmarks.contenders.base import MEAN, STD, Contender, Task
 from featureviz.transform import robust
 
-CAPACITY = 4096  # steps; a row of scores each
+MAX_STEPS = 4096  # the ascent keeps a row of scores for each
 
 
-def wrapped(task: Task) -> fv.TappedModel:
-    """The task's network, on the GPU where the worker sees one."""
+def wrap_network(task: Task) -> fv.TappedModel:
+    """The task's network, on the GPU if the process sees one."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return fv.wrap(task.network(), mean=MEAN, std=STD, size=task.input).on(device)
 
 
-def ascent(task: Task, model: fv.TappedModel | None = None, **options: Any) -> fv.Ascent:
-    """What ``fv.render`` builds for the task, ready to step."""
+def make_ascent(task: Task, model: fv.TappedModel | None = None, **options: Any) -> fv.Ascent:
+    """The ascent that ``fv.render`` would build for the task."""
     image = fv.FourierImage(len(task.units), task.size, seed=task.seed)
-    given = {"transforms": robust(), "optimizer": fv.Adam(task.lr), "runtime": fv.Runtime(compile=False)} | options
-    goal = fv.Channel(task.layer, list(task.units))
-    return fv.Ascent(model or wrapped(task), goal, image, seed=task.seed, **{"steps": CAPACITY, **given})
+    defaults = {
+        "transforms": robust(), "optimizer": fv.Adam(task.lr), "runtime": fv.Runtime(compile=False), "steps": MAX_STEPS,
+    }  # fmt: skip
+    objective = fv.Channel(task.layer, list(task.units))
+    return fv.Ascent(model or wrap_network(task), objective, image, seed=task.seed, **{**defaults, **options})
 
 
-class Ours(Contender):
-    """What all of them do once ``ascent`` is built: abstract, for the final classes below."""
+class FeaturevizBase(Contender):
+    """Steps ``ascent``, which the final classes below build: abstract."""
 
     ascent: fv.Ascent
 
@@ -41,37 +43,38 @@ class Ours(Contender):
 
 
 @final
-class Featureviz(Ours):
+class Featureviz(FeaturevizBase):
     """The library with its defaults."""
 
     notes: ClassVar[str] = "one batch, one view, network cut at the layer and folded, weights frozen"
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.ascent = ascent(task)
+        self.ascent = make_ascent(task)
 
 
 @final
-class FeaturevizFast(Ours):
+class FeaturevizFast(FeaturevizBase):
     """The library with its preset ``fv.fast()``."""
 
-    notes: ClassVar[str] = "the same with what the preset adds"
+    notes: ClassVar[str] = "the same with the optimizer of the fast preset"
 
-    STEPS = 256  # that its schedule is laid out for; it is held until the last quarter of them
+    STEPS = 256  # the length of the preset's schedule; the learning rate is constant until its last quarter
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         preset = fv.fast(self.STEPS)["optimizer"]
-        share = CAPACITY / self.STEPS
-        self.ascent = ascent(task, optimizer=fv.Scheduled(preset, lambda done: preset.schedule(min(1.0, share * done))))
+        share = MAX_STEPS / self.STEPS
+        schedule = fv.Scheduled(preset, lambda done: preset.schedule(min(1.0, share * done)))
+        self.ascent = make_ascent(task, optimizer=schedule)
 
 
 @final
-class FeaturevizCompiled(Ours):
-    """The same with the network compiled; compiling is part of the first step that is not redirected."""
+class FeaturevizCompiled(FeaturevizBase):
+    """The library with a compiled network; compilation is part of the first step without redirected gradients."""
 
     notes: ClassVar[str] = "the same with the network compiled, as in large galleries"
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.ascent = ascent(task, runtime=fv.Runtime(compile=True))
+        self.ascent = make_ascent(task, runtime=fv.Runtime(compile=True))

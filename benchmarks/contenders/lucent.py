@@ -1,4 +1,4 @@
-"""Lucent, Lucid's port to PyTorch."""
+"""Lucent, the port of Lucid to PyTorch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from benchmarks.contenders.base import Contender, Task, Unsupported
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
-# Imported here so that building does not pay for it; where it is missing, building says so.
+# Imported here so that the time of building does not include it. If it is missing, building raises the error.
 with suppress(ModuleNotFoundError):
     import_module("lucent.optvis.render")
 
 
-def lucent() -> list[Any]:
-    """Lucent's modules objectives, param, render and transform, with the two names that it expects of kornia."""
+def load_lucent() -> list[Any]:
+    """Lucent's modules objectives, param, render and transform; adds to kornia two old names that they use."""
     setattr(kornia, "get_rotation_matrix2d", kornia.geometry.transform.get_rotation_matrix2d)  # noqa: B010
     setattr(kornia, "warp_affine", kornia.geometry.transform.warp_affine)  # noqa: B010
     return [import_module(f"lucent.optvis.{name}") for name in ("objectives", "param", "render", "transform")]
@@ -31,13 +31,15 @@ def lucent() -> list[Any]:
 
 @final
 class Lucent(Contender):
-    """``render_vis`` left alone but for the layer and the units, all images in one batch.
+    """``render_vis`` with its defaults, all images in one batch.
 
-    A step shows the network one view of every image, the same draw for the whole batch: pad by 12, jitter, scale,
-    rotate, jitter, each resampled by itself, then upsampled to ``task.input``, as Lucent does to all below 224 px. The
-    network runs whole, with a hook on every module. Its weights get gradients too, which Lucent never clears. Fourier
-    image, decorrelated colours, Adam. Left out: the progress bar and the pictures on the way. An error of the network
-    is raised here; Lucent would go on. Where there is a GPU, Lucent puts its images there whatever its user says.
+    - View: one of every image, with the same draw for the whole batch. Pad by 12, jitter, scale, rotate, jitter; each
+      resamples the image again. Then upsample to ``task.input``, as Lucent does for all images below 224 px.
+    - Network: runs to its end, with a hook on every module. Its weights get gradients, which Lucent never clears.
+    - Image: Fourier, decorrelated colours, Adam.
+    - Differences: no progress bar and no intermediate pictures. An error of the network is raised; Lucent ignores it.
+
+    Lucent always puts its images on a GPU if there is one.
     """
 
     notes: ClassVar[str] = "one batch, one view, whole network, weight gradients on"
@@ -45,10 +47,10 @@ class Lucent(Contender):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        objectives, param, render, transform = lucent()
+        objectives, param, render, transform = load_lucent()
         self.net = task.network().to("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(task.seed)
-        np.random.seed(task.seed)  # noqa: NPY002 - the generator that Lucent's transforms draw from
+        np.random.seed(task.seed)  # noqa: NPY002 - Lucent's transforms use this generator
         params, self.image = param.image(task.size, batch=len(task.units))
         self.optimizer = torch.optim.Adam(params, lr=task.lr)
         resize = torch.nn.Upsample(size=task.input, mode="bilinear", align_corners=True)
@@ -73,9 +75,9 @@ class Lucent(Contender):
 
 @final
 class LucentSingle(Contender):
-    """``render_vis`` once for each unit, as its documentation shows it: one image after the other, each as above."""
+    """``render_vis`` once for each unit, one image after the other, as in Lucent's documentation."""
 
-    notes: ClassVar[str] = "one image a time, one view, whole network, weight gradients on"
+    notes: ClassVar[str] = "one image at a time, one view, whole network, weight gradients on"
     versions: ClassVar[tuple[str, ...]] = Lucent.versions
 
     def __init__(self, task: Task) -> None:
@@ -92,9 +94,9 @@ class LucentSingle(Contender):
 
 @final
 class LucentKept(Contender):
-    """Lucent in a process that keeps freed memory, as featureviz' steps do: what its users would have if they knew.
+    """Lucent in a process that keeps freed memory for reuse, as the steps of featureviz do.
 
-    As ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_MAX_`` would from outside; glibc alone has it.
+    The environment variables ``MALLOC_TRIM_THRESHOLD_`` and ``MALLOC_MMAP_MAX_`` of glibc have the same effect.
     """
 
     notes: ClassVar[str] = "Lucent as it is, freed memory kept"
@@ -104,7 +106,7 @@ class LucentKept(Contender):
         super().__init__(task)
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if not (mallopt and mallopt(M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(M_MMAP_MAX, 0)):
-            raise Unsupported("this system's allocator cannot be told to keep freed memory")
+            raise Unsupported("the allocator of this system has no option to keep freed memory; glibc has one")
         self.tool = Lucent(task)
 
     def step(self) -> None:

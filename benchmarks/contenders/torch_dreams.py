@@ -1,4 +1,4 @@
-"""torch-dreams, whose images of a batch are parameters of their own."""
+"""torch-dreams, where each image of a batch is a separate parameter."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from torchvision import transforms
 
 from benchmarks.contenders.base import Contender, Task
 
-# Imported here so that building does not pay for it; where it is missing, building says so. When imported it silences
-# every warning of the process: undone.
+# Imported here so that the time of building does not include it. If it is missing, building raises the error. Its
+# import silences all warnings of the process; the context restores them.
 with suppress(ModuleNotFoundError), warnings.catch_warnings():
     import_module("torch_dreams")
 
 
 @final
 class TorchDreams(Contender):
-    """``Dreamer.render`` with ``BatchedAutoImageParam`` and ``BatchedObjective``: its own way of a batch.
+    """``Dreamer.render`` with ``BatchedAutoImageParam`` and ``BatchedObjective``, its functions for batches.
 
-    A step shows the network one view of every image, the same draw for the whole batch: normalised, rotated by up to 15
-    degrees, resized by 0.5 to 1.2 along each axis. torch-dreams would leave it at that size; its
-    ``set_custom_transforms`` adds a resize to ``task.input``, so that all networks work alike. The network runs whole
-    and its weights get gradients too, never cleared. Every image is a Fourier image of its own (decorrelated colours)
-    with its own inverse FFT, clipping of the gradient to norm 1 and AdamW; without decay, as here by default, that is
-    Adam. torch-dreams' ``render`` offers no other optimizer; its default rate is 0.009, and 0.05 climbs as fast.
+    - View: one of every image, with the same draw for the whole batch. Normalise, rotate by up to 15 degrees, resize by
+      0.5 to 1.2 along each axis. Here ``set_custom_transforms`` adds a resize to ``task.input``, so that all tools use
+      the same input size.
+    - Network: runs to its end. Its weights get gradients, which are never cleared.
+    - Image: each is a separate Fourier image (decorrelated colours) with its own inverse FFT, its gradient clipped to
+      norm 1, and its own AdamW without decay, which equals Adam; ``render`` offers no other optimizer. The default
+      learning rate is 0.009; scores rise as fast with 0.05.
     """
 
     notes: ClassVar[str] = "one batch of separate images, one view, whole network, weight gradients on"
@@ -54,7 +55,7 @@ class TorchDreams(Contender):
         self.canvases = params.BatchedAutoImageParam(
             batch_size=len(task.units), width=task.size, height=task.size, device=self.device, lr=task.lr
         )
-        self.loss = objectives.BatchedObjective([_channel(u) for u in task.units])
+        self.loss = objectives.BatchedObjective([_make_channel_loss(u) for u in task.units])
         self.tap = utils.Hook(self.net.get_submodule(task.layer))
 
     def step(self) -> None:
@@ -69,8 +70,8 @@ class TorchDreams(Contender):
         return torch.cat([c.postprocess(device=self.device) for c in self.canvases.image_params]).detach().cpu()
 
 
-def _channel(unit: int):
-    """The loss that torch-dreams' README writes for a channel."""
+def _make_channel_loss(unit: int):
+    """The loss of a channel as in the README of torch-dreams."""
 
     def custom_func(layer_outputs: list[Tensor]) -> Tensor:
         return -layer_outputs[0][:, unit].mean()

@@ -1,8 +1,8 @@
-"""The suites, each a module: its first line says what it measures, ``run(options)`` measures, ``table(result)`` tells.
+"""The suites, one a module. ``run(options)`` measures and ``make_table(result)`` formats.
 
-``run`` returns ``{"settings": {"rounds": ...}, "groups": {title: rounds.group(...)}}``; what is common to all, machine,
-versions, commit and date, is added where it is written. A suite that cannot be measured raises
-``Skipped``.
+``run`` returns ``{"settings": {"rounds": ...}, "groups": {title: rounds.make_group(...)}}``. The command adds machine,
+versions, commit and date when it writes the result. The first line of the module's docstring says what it measures. A
+suite that cannot be measured raises ``Skipped``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ SUITES = (
 )  # fmt: skip
 
 
-def suite(name: str) -> Any:
-    """The module of that suite."""
+def load_suite(name: str) -> Any:
+    """The module of the suite ``name``."""
     if name not in SUITES:
         raise ValueError(f"no suite is called {name!r}; there are {', '.join(SUITES)}")
     return import_module(f"benchmarks.suites.{name}")
 
 
-def title(name: str) -> str:
-    """What it measures, in a line."""
-    return str(suite(name).__doc__).splitlines()[0]
+def read_title(name: str) -> str:
+    """The first line of the suite's docstring: what it measures."""
+    return str(load_suite(name).__doc__).splitlines()[0]

@@ -1,7 +1,7 @@
-"""The step on a GPU: eager, captured, compiled, bfloat16; against the bare network and against Lucent.
+"""The step on a GPU: eager, captured, compiled, in bfloat16; against the bare network and against Lucent.
 
-The captured step meets each of three fields in rounds of their own, so that no more than five variants share the
-memory. Run with ``python -m benchmarks run gpu``; nothing but featureviz is needed, Lucent takes part where it can.
+``captured`` is measured again in each of the three comparisons, so that at most five variants share the memory. Run
+``python -m benchmarks run gpu``; Lucent is measured too if it is installed, and nothing else is needed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ import torch
 
 import featureviz as fv
 from benchmarks.contenders.base import Task
-from benchmarks.contenders.featureviz import ascent as built
-from benchmarks.contenders.featureviz import wrapped
-from benchmarks.options import Options, Skipped, told
-from benchmarks.remote import Remote, started
-from benchmarks.rounds import Seconds, clock, group, interleaved, rounded
-from benchmarks.suites.overhead import bare
-from benchmarks.tables import matrix
-from benchmarks.workload import units
+from benchmarks.contenders.featureviz import make_ascent, wrap_network
+from benchmarks.harness.options import Options, Skipped, describe_task
+from benchmarks.harness.rounds import Seconds, interleave, make_group, round_value, time_steps
+from benchmarks.harness.tables import tabulate
+from benchmarks.harness.worker_process import WorkerProcess, prepare_contender
+from benchmarks.harness.workload import select_units
+from benchmarks.suites.overhead import make_bare_step
 from featureviz.ascent.cuda_graph import CudaGraphStep
 
 Step = Callable[[], object]
 
 LAYER, WARMUP = "features.13", 24
-STEPS = {1: 64, 16: 32, 256: 8}  # of a round, by number of images
+STEPS = {1: 64, 16: 32, 256: 8}  # number of images -> steps in a round
 CAPTURED, LUCENT = "captured", "lucent"
 RUNTIMES: dict[str, fv.Runtime] = {
     "eager": fv.Runtime(compile=False),
@@ -38,20 +37,20 @@ RUNTIMES: dict[str, fv.Runtime] = {
     "captured, compiled, bfloat16": fv.Runtime(compile=True, precision="bfloat16"),
 }
 BARE = ("bare network", "bare network, captured")
-FIELDS = {"ways to step": tuple(RUNTIMES), "the bare network": (CAPTURED, *BARE), "Lucent": (CAPTURED, LUCENT)}
+COMPARISONS = {"ways to step": tuple(RUNTIMES), "the bare network": (CAPTURED, *BARE), "Lucent": (CAPTURED, LUCENT)}
 
 
-def variant(name: str, task: Task, model: fv.TappedModel) -> tuple[Step, fv.Ascent]:
-    """A step of that name, and the ascent that it moves."""
-    ascent = built(task, model, runtime=RUNTIMES.get(name, RUNTIMES["eager"]))
+def make_step(name: str, task: Task, model: fv.TappedModel) -> tuple[Step, fv.Ascent]:
+    """The step of the variant ``name``, and the ascent that it advances."""
+    ascent = make_ascent(task, model, runtime=RUNTIMES.get(name, RUNTIMES["eager"]))
     if name in BARE:
-        step = bare(ascent)
-        return (replayed(step) if name.endswith("captured") else step), ascent
+        step = make_bare_step(ascent)
+        return (capture_step(step) if name.endswith("captured") else step), ascent
     return (ascent.step if name == "eager" else CudaGraphStep(ascent).step), ascent
 
 
-def replayed(step: Step) -> Step:
-    """``step`` captured by hand, after a warm-up on a stream of its own."""
+def capture_step(step: Step) -> Step:
+    """``step`` as a CUDA graph, captured by hand after a warm-up on a separate stream."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -64,9 +63,9 @@ def replayed(step: Step) -> Step:
     return graph.replay
 
 
-def met(names: Sequence[str], task: Task, options: Options, rounds: int) -> dict[str, Any]:
-    """One field: all of ``names`` in interleaved rounds, and the held-out scores they ended with, at equal steps."""
-    model, n = wrapped(task), len(task.units)
+def measure_comparison(names: Sequence[str], task: Task, options: Options, rounds: int) -> dict[str, Any]:
+    """The variants ``names`` in interleaved rounds, and their held-out scores at the end, at equal steps."""
+    model, n = wrap_network(task), len(task.units)
     steps = 4 if options.quick else STEPS[n]
     sides: dict[str, Callable[[], float]] = {}
     absent: dict[str, str] = {}
@@ -74,45 +73,48 @@ def met(names: Sequence[str], task: Task, options: Options, rounds: int) -> dict
     with ExitStack() as stack:
         for name in names:
             if name == LUCENT:
-                worker = stack.enter_context(Remote(name, options))
-                if reason := started(worker, task):
+                worker = stack.enter_context(WorkerProcess(name, options))
+                if reason := prepare_contender(worker, task):
                     absent[name] = reason
                 else:
-                    sides[name] = lambda worker=worker: 1000 * worker.steps(steps) / (steps * n)
+                    sides[name] = lambda worker=worker: 1000 * worker.run_steps(steps) / (steps * n)
                 continue
-            step, ascent = variant(name, task, model)
-            clock(step, WARMUP)
-            sides[name] = lambda step=step: 1000 * clock(step, steps) / (steps * n)
+            step, ascent = make_step(name, task, model)
+            time_steps(step, WARMUP)
+            sides[name] = lambda step=step: 1000 * time_steps(step, steps) / (steps * n)
             ascents |= {} if name in BARE else {name: ascent}
-        taken: dict[str, Seconds | str] = {**interleaved(sides, rounds), **absent}
+        times: dict[str, Seconds | str] = {**interleave(sides, rounds), **absent}
     facts = {
         "steps": WARMUP + steps * rounds,
-        "held-out score": {name: rounded(_held_out(model, task, ascent)) for name, ascent in ascents.items()},
+        "held-out score": {name: round_value(_evaluate(model, task, ascent)) for name, ascent in ascents.items()},
         "peak GiB allocated": round(torch.cuda.max_memory_allocated() / 2**30, 2),
     }
-    return group(taken, "ms per image-step", baseline=CAPTURED, task=told(task), facts=facts)
+    return make_group(times, "ms per image-step", baseline=CAPTURED, task=describe_task(task), facts=facts)
 
 
 def run(options: Options) -> dict[str, Any]:
     if not torch.cuda.is_available():
         raise Skipped("no CUDA device")
-    rounds, groups = options.rounds(7), {}
+    rounds, groups = options.choose_rounds(7), {}
     for n in tuple(STEPS)[: 1 if options.quick else None]:
-        task = options.task(layer=LAYER, units=units(LAYER, n))
-        for title, names in FIELDS.items():
-            few = [name for name in names if n > 1 or "compiled" not in name]  # one image is no reason to compile
-            groups[f"{title}, N = {n}"] = met(few, task, replace(options, device="cuda"), rounds)
+        task = options.make_task(layer=LAYER, units=select_units(LAYER, n))
+        for title, names in COMPARISONS.items():
+            variants = [
+                name for name in names if n > 1 or "compiled" not in name
+            ]  # compilation does not pay for one image
+            groups[f"{title}, N = {n}"] = measure_comparison(variants, task, replace(options, device="cuda"), rounds)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
     return {"settings": {"rounds": rounds}, "groups": groups}
 
 
-def table(result: dict[str, Any]) -> str:
-    """A table for each field, a column for each number of images."""
-    titles = [[title for title in result["groups"] if title.startswith(field)] for field in FIELDS]
-    return "\n\n".join(matrix(result, few, corner="ms per image-step; times captured") for few in titles if few)
+def make_table(result: dict[str, Any]) -> str:
+    """One table for each comparison, with one column for each number of images."""
+    columns = [[title for title in result["groups"] if title.startswith(name)] for name in COMPARISONS]
+    corner = "ms per image-step; times captured"
+    return "\n\n".join(tabulate(result, titles, corner=corner) for titles in columns if titles)
 
 
-def _held_out(model: fv.TappedModel, task: Task, ascent: fv.Ascent) -> float:
-    goal = fv.Channel(task.layer, list(task.units))
-    return float(fv.evaluate(model, goal, ascent.images()).scores.mean())
+def _evaluate(model: fv.TappedModel, task: Task, ascent: fv.Ascent) -> float:
+    objective = fv.Channel(task.layer, list(task.units))
+    return float(fv.evaluate(model, objective, ascent.images()).scores.mean())

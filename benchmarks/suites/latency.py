@@ -1,4 +1,4 @@
-"""Seconds to the first picture: importing the tool, building its render, its first step; in fresh processes."""
+"""Seconds to the first picture in a fresh process: importing the tool, building its render, its first steps."""
 
 from __future__ import annotations
 
@@ -6,48 +6,49 @@ from typing import Any
 
 from benchmarks.contenders import CONTENDERS, PACKAGES
 from benchmarks.contenders.base import Unsupported
-from benchmarks.options import Options, told
-from benchmarks.remote import Remote, WorkerError, why
-from benchmarks.rounds import Seconds, group, orders
-from benchmarks.tables import matrix, spread
-from benchmarks.workload import units
+from benchmarks.harness.options import Options, describe_task
+from benchmarks.harness.rounds import Seconds, make_group, rotate_orders
+from benchmarks.harness.tables import format_spread, tabulate
+from benchmarks.harness.worker_process import WorkerError, WorkerProcess, explain_absence
+from benchmarks.harness.workload import select_units
 
 LAYER = "features.13"
 IMPORT, BUILD, FIRST, NEXT = "import", "build, the network included", "first step", "a later step"
-SOON = "first 20 steps"  # compiling and redirection are in them
+FIRST_20 = "first 20 steps"  # they include compilation and redirected gradients
 
 
-def first(name: str, options: Options) -> dict[str, float]:
-    """In one fresh process; torch, which all need, is imported before the clock runs."""
-    with Remote(name, options) as worker:
-        worker.load("torchvision")
-        seconds = {IMPORT: worker.load(PACKAGES[name])} if name in PACKAGES else {}
-        seconds[BUILD] = worker.build(options.task(layer=LAYER, units=units(LAYER, 1)))["seconds"]
-        seconds[FIRST] = worker.steps(1)
-        seconds[SOON] = seconds[FIRST] + worker.steps(19)
-        return seconds | {NEXT: worker.steps(1)}
+def measure_once(name: str, options: Options) -> dict[str, float]:
+    """Seconds in one fresh process. All tools need torch, so it is imported before the clock starts."""
+    with WorkerProcess(name, options) as worker:
+        worker.import_module("torchvision")
+        seconds = {IMPORT: worker.import_module(PACKAGES[name])} if name in PACKAGES else {}
+        seconds[BUILD] = worker.build(options.make_task(layer=LAYER, units=select_units(LAYER, 1)))["seconds"]
+        seconds[FIRST] = worker.run_steps(1)
+        seconds[FIRST_20] = seconds[FIRST] + worker.run_steps(19)
+        return seconds | {NEXT: worker.run_steps(1)}
 
 
 def run(options: Options) -> dict[str, Any]:
-    rounds = options.rounds(5)
-    seen: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+    rounds = options.choose_rounds(5)
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
     absent: dict[str, str] = {}
-    for order in orders(list(CONTENDERS), rounds):
+    for order in rotate_orders(list(CONTENDERS), rounds):
         for name in (name for name in order if name not in absent):
             try:
-                seen[name].append(first(name, options))
+                measured[name].append(measure_once(name, options))
             except (Unsupported, WorkerError) as error:
-                absent[name] = why(name, error)
+                absent[name] = explain_absence(name, error)
     groups = {}
-    for what in (IMPORT, BUILD, FIRST, SOON, NEXT):
+    task = describe_task(options.make_task(layer=LAYER, units=(0,)))
+    for title in (IMPORT, BUILD, FIRST, FIRST_20, NEXT):
         rows: dict[str, Seconds | str] = {
-            name: absent[name] if name in absent else [taken[what] for taken in seen[name]]
+            name: absent[name] if name in absent else [seconds[title] for seconds in measured[name]]
             for name in CONTENDERS
-            if name in absent or what in seen[name][0]
+            if name in absent or title in measured[name][0]
         }
-        groups[what] = group(rows, "s", baseline="featureviz", task=told(options.task(layer=LAYER, units=(0,))))
+        groups[title] = make_group(rows, "s", baseline="featureviz", task=task)
     return {"settings": {"rounds": rounds}, "groups": groups}
 
 
-def table(result: dict[str, Any]) -> str:
-    return matrix(result, list(result["groups"]), spread, corner="seconds, 1 image")
+def make_table(result: dict[str, Any]) -> str:
+    return tabulate(result, list(result["groups"]), format_spread, corner="seconds, 1 image")

@@ -1,7 +1,10 @@
-"""featureviz' whole step against the bare forward and backward to the input of the same truncated network.
+"""The whole step of featureviz against the bare forward and backward of the same truncated network.
 
-Three sides in one process: the step; the network as featureviz runs it, folded and in its memory format, with the
-objective's gradient to the views; and the network as its user has it, cut at the same layer, its weights frozen.
+Three sides in one process:
+
+- the step;
+- the bare network as featureviz runs it (folded, channels last), with the objective's gradient to the views;
+- the bare network as its user has it, cut at the same layer, with frozen weights.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ import torch
 
 import featureviz as fv
 from benchmarks.contenders.base import MEAN, STD, Task
-from benchmarks.contenders.featureviz import ascent as built
-from benchmarks.options import Options, told
-from benchmarks.rounds import clock, group, interleaved
-from benchmarks.tables import matrix
-from benchmarks.workload import LAYERS, units
+from benchmarks.contenders.featureviz import make_ascent
+from benchmarks.harness.options import Options, describe_task
+from benchmarks.harness.rounds import interleave, make_group, time_steps
+from benchmarks.harness.tables import tabulate
+from benchmarks.harness.workload import LAYERS, select_units
 
 BATCHES, WARMUP = (1, 16), 20  # the first 16 steps redirect gradients and take longer
 STEP, BARE, USERS = (
@@ -27,54 +30,56 @@ STEP, BARE, USERS = (
 )
 
 
-def bare(ascent: fv.Ascent) -> Callable[[], None]:
-    """Forward to the layer, the score, its gradient to the views, in the same parts: what no step can do without."""
+def make_bare_step(ascent: fv.Ascent) -> Callable[[], None]:
+    """Forward to the layer, score, and gradient to the views, in the ascent's micro-batches: the minimum of a step."""
     views = ascent.model.noise_images(len(ascent.image))
 
     def step() -> None:
-        for part in ascent.microbatches:
-            seen = views[part.images].requires_grad_()
-            score = ascent.objective(ascent.executor(seen, part.rows))
-            torch.autograd.grad(score.sum(), seen)
+        for microbatch in ascent.microbatches:
+            x = views[microbatch.images].requires_grad_()
+            score = ascent.objective(ascent.executor(x, microbatch.rows))
+            torch.autograd.grad(score.sum(), x)
 
     return step
 
 
-def users(task: Task) -> Callable[[], None]:
-    """The same work on the network that torchvision builds, written by hand."""
+def make_user_step(task: Task) -> Callable[[], None]:
+    """The same computation written by hand on the network that torchvision builds."""
     net: Any = task.network().requires_grad_(False)
-    executor = net.features[: int(task.layer.split(".")[1]) + 1]
+    truncated = net.features[: int(task.layer.split(".")[1]) + 1]
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     views = torch.rand(len(task.units), 3, task.input, task.input).requires_grad_()
     rows, index = torch.arange(len(task.units)), torch.tensor(task.units)
 
     def step() -> None:
-        seen = executor((views - mean) / std)
-        torch.autograd.grad(seen[rows, index].mean((1, 2)).sum(), views)
+        activation = truncated((views - mean) / std)
+        torch.autograd.grad(activation[rows, index].mean((1, 2)).sum(), views)
 
     return step
 
 
 def run(options: Options) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
-    rounds, groups = options.rounds(9), {}
+    rounds, groups = options.choose_rounds(9), {}
     for layer in LAYERS[-2:-1] if options.quick else LAYERS:
         for n in BATCHES:
-            task = options.task(layer=layer, units=units(layer, n))
-            ascent = built(task)
-            sides = {STEP: ascent.step, BARE: bare(ascent), USERS: users(task)}
-            steps = max(1, 16 // n)
-            for side in sides.values():
-                clock(side, WARMUP)
-            per_image = 1000 / (steps * n)
-            timed = {
-                name: lambda side=side, steps=steps, per_image=per_image: per_image * clock(side, steps)
-                for name, side in sides.items()
+            task = options.make_task(layer=layer, units=select_units(layer, n))
+            ascent = make_ascent(task)
+            steps = {STEP: ascent.step, BARE: make_bare_step(ascent), USERS: make_user_step(task)}
+            count = max(1, 16 // n)
+            for step in steps.values():
+                time_steps(step, WARMUP)
+            per_image = 1000 / (count * n)
+            sides = {
+                name: lambda step=step, count=count, per_image=per_image: per_image * time_steps(step, count)
+                for name, step in steps.items()
             }
-            taken = interleaved(timed, rounds)
-            groups[f"{layer}, N = {n}"] = group(taken, "ms per image-step", baseline=BARE, task=told(task))
+            times = interleave(sides, rounds)
+            groups[f"{layer}, N = {n}"] = make_group(
+                times, "ms per image-step", baseline=BARE, task=describe_task(task)
+            )  # fmt: skip
     return {"settings": {"rounds": rounds}, "groups": groups}
 
 
-def table(result: dict[str, Any]) -> str:
-    return matrix(result, list(result["groups"]), corner="ms per image-step; times the bare network")
+def make_table(result: dict[str, Any]) -> str:
+    return tabulate(result, list(result["groups"]), corner="ms per image-step; times the bare network")

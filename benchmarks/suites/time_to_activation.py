@@ -1,10 +1,12 @@
-"""Seconds until the held-out score that Lucent has after 256 steps, and the scores of all at equal steps.
+"""Seconds until the held-out score that Lucent has after 256 steps, and the scores of all tools at equal steps.
 
-8 channels of a layer in one batch on each side. All take 4 steps in turn; after each turn, or each fourth behind step
-128, featureviz' images are judged by ``fv.evaluate`` (16 draws that no ascent saw, the same for all), which is not
-counted; Lucent's are judged after the last. For each unit the time is that of the whole batch up to the turn in which
-the unit's score was seen to have reached Lucent's, divided by the number of images: with building and first step, and
-once without them. A unit that never does counts as infinite. The last images of all are left in ``out/``.
+Each tool renders 8 channels of a layer in one batch. The tools take turns of 4 steps. After each turn (after every
+fourth turn from step 128 on) ``fv.evaluate`` scores the images of featureviz on 16 held-out draws, the same for all;
+this is not timed. Lucent's images are scored after the last turn.
+
+A unit's time is that of the whole batch up to the turn after which its score had reached Lucent's, divided by the
+number of images. It is given with building and first step, and without them. A unit that never reaches the score counts
+as infinite. The last images of all tools are saved in ``out/``.
 """
 
 from __future__ import annotations
@@ -17,87 +19,90 @@ import torch
 
 import featureviz as fv
 from benchmarks.contenders.base import Task
-from benchmarks.contenders.featureviz import wrapped
-from benchmarks.options import Options, told
-from benchmarks.remote import Remote, started
-from benchmarks.rounds import Spread, group, orders, ratios, rounded
-from benchmarks.tables import number
-from benchmarks.workload import LAYERS
+from benchmarks.contenders.featureviz import wrap_network
+from benchmarks.harness.options import Options, describe_task
+from benchmarks.harness.rounds import Spread, compute_ratios, make_group, rotate_orders, round_value
+from benchmarks.harness.tables import format_number
+from benchmarks.harness.worker_process import WorkerProcess, prepare_contender
+from benchmarks.harness.workload import LAYERS
 
-LUCENT, OURS = "lucent", ("featureviz", "featureviz fast")
-STEPS, EVERY, CLOSELY, SELDOM = 256, 4, 32, 4  # looked at each turn up to the 32nd, then each fourth
+LUCENT, FEATUREVIZ = "lucent", ("featureviz", "featureviz fast")
+STEPS, EVERY = 256, 4  # steps in all, and in a turn
+DENSE, SPARSE = 32, 4  # score after every turn up to the 32nd, then after every 4th
 PICTURES = Path(__file__).parents[2] / "out" / "benchmarks" / "pictures"
 COLD, WARM = "with building and first step", "without"
 
 
 @final
-class Climb:
-    """One contender on its way up: seconds after each turn, and each unit's held-out score."""
+class TimedRun:
+    """One tool's render: seconds of each turn, and the held-out score of each unit after it."""
 
-    def __init__(self, worker: Remote, task: Task) -> None:
+    def __init__(self, worker: WorkerProcess, task: Task) -> None:
         self.worker, self.task = worker, task
-        self.built = worker.build(task)["seconds"]
-        self.seconds: list[float] = []
-        self.late = 0.0  # of the first step, over what the next took
+        self.build_seconds = worker.build(task)["seconds"]
+        self.turn_seconds: list[float] = []
+        self.first_step_excess = 0.0  # seconds that the first step took longer than the next ones
         self.scores: dict[int, list[float]] = {}  # [turn][unit]
 
-    def turn(self, judge: fv.TappedModel | None) -> None:
-        if self.seconds:
-            taken = self.worker.steps(EVERY)
+    def take_turn(self, model: fv.TappedModel | None) -> None:
+        """Run 4 steps, and score the images on ``model`` if there is one."""
+        if self.turn_seconds:
+            seconds = self.worker.run_steps(EVERY)
         else:
-            first, rest = self.worker.steps(1), self.worker.steps(EVERY - 1)
-            taken, self.late = first + rest, max(0.0, first - rest / (EVERY - 1))
-        self.seconds.append(taken)
-        if judge is not None:
-            self.scores[len(self.seconds) - 1] = judged(judge, self.task, self.worker)
+            first, rest = self.worker.run_steps(1), self.worker.run_steps(EVERY - 1)
+            seconds, self.first_step_excess = first + rest, max(0.0, first - rest / (EVERY - 1))
+        self.turn_seconds.append(seconds)
+        if model is not None:
+            self.scores[len(self.turn_seconds) - 1] = score_images(model, self.task, self.worker)
 
-    def until(self, turn: int) -> dict[str, float]:
-        """Seconds per image up to and with that turn."""
-        steps = sum(self.seconds[: turn + 1])
+    def sum_seconds(self, turn: int) -> dict[str, float]:
+        """Seconds per image up to the end of that turn."""
+        steps = sum(self.turn_seconds[: turn + 1])
         n = len(self.task.units)
-        return {COLD: (self.built + steps) / n, WARM: (steps - self.late) / n}
+        return {COLD: (self.build_seconds + steps) / n, WARM: (steps - self.first_step_excess) / n}
 
-    def reached(self, goals: list[float]) -> list[int | None]:
-        """For each unit, the first turn after which its score is that of its goal."""
+    def find_turns(self, goals: list[float]) -> list[int | None]:
+        """For each unit the first turn after which its score is at least its goal."""
         return [next((t for t, s in self.scores.items() if s[u] >= goal), None) for u, goal in enumerate(goals)]
 
     @property
-    def last(self) -> list[float]:
+    def last_scores(self) -> list[float]:
         """Each unit's score at the end."""
         return self.scores[max(self.scores)]
 
 
-def judged(judge: fv.TappedModel, task: Task, worker: Remote) -> list[float]:
-    """The held-out score of each image, each alone, so that all see the same draws."""
-    images = worker.images()
-    goals = [fv.Channel(task.layer, unit) for unit in task.units]
+def score_images(model: fv.TappedModel, task: Task, worker: WorkerProcess) -> list[float]:
+    """The held-out score of each image, evaluated alone so that all images get the same draws."""
+    images = worker.read_images()
+    objectives = [fv.Channel(task.layer, unit) for unit in task.units]
     return [
-        float(fv.evaluate(judge, goal, images[i : i + 1]).scores.mean()) for i, goal in enumerate(goals)
+        float(fv.evaluate(model, objective, images[i : i + 1]).scores.mean()) for i, objective in enumerate(objectives)
     ]  # fmt: skip
 
 
-def climbed(task: Task, options: Options, turns: int) -> tuple[dict[str, Climb], dict[str, str]]:
-    """All contenders, their turns interleaved; and who could not, and why."""
+def run_tools(task: Task, options: Options, turns: int) -> tuple[dict[str, TimedRun], dict[str, str]]:
+    """The runs of all tools, in interleaved turns; and the reason for each tool that cannot run."""
     absent: dict[str, str] = {}
-    judge = wrapped(task)
+    model = wrap_network(task)
     with ExitStack() as stack:
-        climbs: dict[str, Climb] = {}
-        for name in (LUCENT, *OURS):
-            with Remote(name, options) as trial:
-                reason = started(trial, task)  # and the file cache is warm
+        runs: dict[str, TimedRun] = {}
+        for name in (LUCENT, *FEATUREVIZ):
+            with WorkerProcess(name, options) as trial:  # also fills the file cache
+                reason = prepare_contender(trial, task)
             if reason is None:
-                climbs[name] = Climb(stack.enter_context(Remote(name, options)), task)
+                runs[name] = TimedRun(stack.enter_context(WorkerProcess(name, options)), task)
             else:
                 absent[name] = reason
-        for turn, order in enumerate(orders(list(climbs), turns)):
-            seen = turn < CLOSELY or turn % SELDOM == SELDOM - 1
+        for turn, order in enumerate(rotate_orders(list(runs), turns)):
+            is_scored = turn < DENSE or turn % SPARSE == SPARSE - 1
             for name in order:
-                looks = turn == turns - 1 or (seen and name != LUCENT)
-                climbs[name].turn(judge if looks else None)
+                needs_scores = turn == turns - 1 or (is_scored and name != LUCENT)
+                runs[name].take_turn(model if needs_scores else None)
         PICTURES.mkdir(parents=True, exist_ok=True)
-        for name, climb in climbs.items():
-            torch.save((climb.worker.images() * 255).round().to(torch.uint8), PICTURES / f"{task.layer} {name}.pt")
-    return climbs, absent
+        for name, timed in runs.items():
+            images = (timed.worker.read_images() * 255).round().to(torch.uint8)
+            torch.save(images, PICTURES / f"{task.layer} {name}.pt")
+    return runs, absent
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -105,42 +110,42 @@ def run(options: Options) -> dict[str, Any]:
     groups: dict[str, Any] = {}
     turns = (8 if options.quick else STEPS) // EVERY
     for layer in LAYERS[-2:-1] if options.quick else LAYERS:
-        task = options.task(layer=layer)
-        climbs, absent = climbed(task, options, turns)
-        groups |= compared(layer, climbs, absent, task)
+        task = options.make_task(layer=layer)
+        runs, absent = run_tools(task, options, turns)
+        groups |= compare_runs(layer, runs, absent, task)
     return {"settings": {"rounds": turns}, "groups": groups}
 
 
-def compared(layer: str, climbs: dict[str, Climb], absent: dict[str, str], task: Task) -> dict[str, Any]:
-    """A group with the first step and one without; the values of a row are one a unit."""
-    base = climbs.get(LUCENT)
-    goals = base.last if base else [float("inf")] * len(task.units)
-    told_by = {
-        name: {
-            "step reached": [None if t is None else EVERY * (t + 1) for t in climb.reached(goals)],
-            "score at the end": [rounded(v) for v in climb.last],
-            "scores by step": {EVERY * (t + 1): [rounded(v) for v in s] for t, s in climb.scores.items()},
-            "seconds of each turn": [rounded(v) for v in climb.seconds],
-            "seconds of building": rounded(climb.built),
-        }
-        for name, climb in climbs.items()
-    }
-    made = {}
+def compare_runs(layer: str, runs: dict[str, TimedRun], absent: dict[str, str], task: Task) -> dict[str, Any]:
+    """One group with building and first step and one without; a row holds one value a unit."""
+    goals = runs[LUCENT].last_scores if LUCENT in runs else [float("inf")] * len(task.units)
+    facts = {"every": EVERY} | {name: _describe_run(timed, goals) for name, timed in runs.items()}
+    groups = {}
     for way in (COLD, WARM):
         rows: dict[str, list[float | None] | str] = dict(absent)
-        for name, climb in climbs.items():
-            last = len(climb.seconds) - 1
-            ends = [last] * len(goals) if name == LUCENT else climb.reached(goals)
-            rows[name] = [None if t is None else climb.until(t)[way] for t in ends]
-        made[f"{layer}, {way}"] = group(
-            rows, "s per image, one value a unit", baseline=LUCENT, task=told(task),
-            facts={"every": EVERY, **told_by} if way == COLD else None,
+        for name, timed in runs.items():
+            last = len(timed.turn_seconds) - 1
+            turns = [last] * len(goals) if name == LUCENT else timed.find_turns(goals)
+            rows[name] = [None if turn is None else timed.sum_seconds(turn)[way] for turn in turns]
+        groups[f"{layer}, {way}"] = make_group(
+            rows, "s per image, one value a unit", baseline=LUCENT, task=describe_task(task),
+            facts=facts if way == COLD else None,
         )  # fmt: skip
-    return made
+    return groups
 
 
-def table(result: dict[str, Any]) -> str:
-    """How many times sooner, with and without the first step; units not reached; scores at equal steps."""
+def _describe_run(timed: TimedRun, goals: list[float]) -> dict[str, Any]:
+    return {
+        "step reached": [None if turn is None else EVERY * (turn + 1) for turn in timed.find_turns(goals)],
+        "score at the end": [round_value(v) for v in timed.last_scores],
+        "scores by step": {EVERY * (turn + 1): [round_value(v) for v in s] for turn, s in timed.scores.items()},
+        "seconds of each turn": [round_value(v) for v in timed.turn_seconds],
+        "seconds of building": round_value(timed.build_seconds),
+    }
+
+
+def make_table(result: dict[str, Any]) -> str:
+    """Times sooner than Lucent, with and without the first step; units that got there; scores at equal steps."""
     lines = [
         f"| layer | | times sooner than Lucent, {COLD} | {WARM} | units reached |"
         " scores over Lucent's at equal steps, and the lowest |",
@@ -150,24 +155,24 @@ def table(result: dict[str, Any]) -> str:
         layer, _, way = title.partition(", ")
         if way == COLD:
             warm = result["groups"][f"{layer}, {WARM}"]
-            lines += [_line(layer, name, cold, warm) for name in OURS if name in cold["rows"]]
+            lines += [_format_line(layer, name, cold, warm) for name in FEATUREVIZ if name in cold["rows"]]
     return "\n".join(lines)
 
 
-def _line(layer: str, name: str, cold: dict[str, Any], warm: dict[str, Any]) -> str:
+def _format_line(layer: str, name: str, cold: dict[str, Any], warm: dict[str, Any]) -> str:
     row = cold["rows"][name]
-    for missing in (row, cold["rows"].get(LUCENT, {"unsupported": "no Lucent"})):
-        if "unsupported" in missing:
-            return f"| {layer} | {name} | {missing['unsupported']} | | | |"
-    sooner = [_sooner(way["rows"][name]["ratio"]) for way in (cold, warm)]
-    ended = {side: cold["facts"][side]["score at the end"] for side in (name, LUCENT)}
-    above = ratios(ended[name], ended[LUCENT])
-    quality = f"{number(Spread.of(above).median)}, {number(min(above))}"
+    for needed in (row, cold["rows"].get(LUCENT, {"unsupported": "no Lucent"})):
+        if "unsupported" in needed:
+            return f"| {layer} | {name} | {needed['unsupported']} | | | |"
+    speedups = [_format_speedup(way["rows"][name]["ratio"]) for way in (cold, warm)]
+    last_scores = {side: cold["facts"][side]["score at the end"] for side in (name, LUCENT)}
+    ratios = compute_ratios(last_scores[name], last_scores[LUCENT])
+    quality = f"{format_number(Spread.from_values(ratios).median)}, {format_number(min(ratios))}"
     count = sum(v is not None for v in row["rounds"])
-    return f"| {layer} | {name} | {' | '.join(sooner)} | {count} of {len(row['rounds'])} | {quality} |"
+    return f"| {layer} | {name} | {' | '.join(speedups)} | {count} of {len(row['rounds'])} | {quality} |"
 
 
-def _sooner(ratio: dict[str, Any]) -> str:
-    """The inverse of what it is as a share of Lucent's time."""
+def _format_speedup(ratio: dict[str, Any]) -> str:
+    """Lucent's time over the tool's: the inverse of the stored ratio."""
     middle, low, high = (None if v is None else 1 / v for v in (ratio["median"], *ratio["quartiles"]))
-    return "never" if middle is None else f"{number(middle)}x ({number(high)}-{number(low)})"
+    return "never" if middle is None else f"{format_number(middle)}x ({format_number(high)}-{format_number(low)})"

@@ -17,7 +17,7 @@ from featureviz.image import Parameterization
 from featureviz.network.execution.executor import Executor
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.goals import prepared
+from featureviz.objectives.goals import prepare
 from featureviz.rng import Rng
 from featureviz.transform import Pipeline
 
@@ -66,7 +66,7 @@ class Ascent:
         if views < 1:
             raise InvalidInput(f"views={views} was given; expected at least 1")
         self.model, self.image, self.runtime = model, image.to(device), runtime
-        self.objective = prepared(objective, model)
+        self.objective = prepare(objective, model)
         self.pipeline = Pipeline(transforms).to(device)
         self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
         self.optimizer = optimizer(self.leaves)
@@ -81,8 +81,7 @@ class Ascent:
         )  # fmt: skip
         self._split(*first_size(n, views, self.size, device, self.objective.across_batch))
         self._headroom: Tensor | None = None
-        self.scores = torch.zeros(steps, n, device=device)
-        self.steps_done = 0
+        self.scores, self.steps_done = torch.zeros(steps, n, device=device), 0
         self.done, self.failed_at = (torch.tensor(i, device=device) for i in (0, -1))  # as steps_done, on the device
         self._before = [torch.empty_like(leaf) for leaf in self.leaves]
 

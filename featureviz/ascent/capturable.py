@@ -1,4 +1,4 @@
-"""What keeps a step from being a CUDA graph, by name; and making an optimizer ready for one."""
+"""Why a step cannot be a CUDA graph, and how an optimizer is made ready for one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from featureviz.ascent.host_sync import host_traffic
 
 
 def why_not(ascent: Ascent) -> list[str]:
-    """What stands in the way of capturing ``ascent.step()``, named; nothing if it can be tried.
+    """The reasons why ``ascent.step()`` cannot be captured; an empty list means that it can be tried.
 
-    No CUDA device; a transform that is not ``capturable``; an optimizer of torch's that needs the host; anything whose
-    step sends numbers through the host (``host_traffic``), which is found on any device. An
-    optimizer that is not torch's is not judged. The ascent is left as it is: its optimizer makes no step.
+    Reasons are: no CUDA device; a transform that is not ``capturable``; an optimizer of torch that needs the host; any
+    part of the step that sends numbers through the host (``host_traffic``). Optimizers that are not part of torch are
+    not checked. The ascent does not change: its optimizer makes no step.
 
     >>> import featureviz as fv
     >>> ascent = fv.Ascent(fv.load("embedded"), fv.Channel("features.3", 1), fv.FourierImage(1, 64))
@@ -32,7 +32,7 @@ def why_not(ascent: Ascent) -> list[str]:
     reasons += [f"the transform {t!r} needs the host" for t in drawn]
     reasons += _optimizer(ascent.optimizer)
     with _ordinary(ascent):
-        ascent.score_and_gradient()  # learns layers and shapes, which takes the host once
+        ascent.score_and_gradient()  # the first call learns layers and shapes, which needs the host once
         with host_traffic() as found:
             ascent.score_and_gradient()
         if found:
@@ -41,7 +41,7 @@ def why_not(ascent: Ascent) -> list[str]:
 
 
 def set_up(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Keep the optimizer's numbers on the device, the learning rate too, so that a replay finds what is set later."""
+    """Move the numbers of the optimizer to the device, the learning rate too, so that a replay reads later values."""
     for group in optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = True
@@ -64,7 +64,7 @@ def _optimizer(optimizer: torch.optim.Optimizer) -> list[str]:
 
 @contextmanager
 def _ordinary(ascent: Ascent) -> Iterator[None]:
-    """Steps that are neither redirected nor compiled: both would be looked at in vain on a CPU."""
+    """Inside the block, steps are neither redirected nor compiled: on a CPU neither of these can be checked."""
     done, compiled = ascent.steps_done, ascent.executor.compile
     ascent.steps_done, ascent.executor.compile = max(done, ascent.runtime.redirect), False
     try:
@@ -74,7 +74,7 @@ def _ordinary(ascent: Ascent) -> Iterator[None]:
 
 
 def _located(ascent: Ascent) -> list[str]:
-    """Where the traffic is, by parts of the step."""
+    """The parts of the step that send numbers through the host."""
     a, part, reasons = ascent, ascent.microbatches[0], list[str]()
 
     def watched(who: str, function: Callable[..., Any], *args: Any) -> Any:

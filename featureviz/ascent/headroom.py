@@ -1,4 +1,4 @@
-"""Memory that a step frees and the next one finds again."""
+"""Memory that a step frees and the next step uses again."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from torch import Tensor
 
 from featureviz.errors import out_of_memory
 
-LARGEST = 2**25  # glibc maps larger blocks one by one, and gives each back to the system when it is freed
+LARGEST = 2**25  # bytes: glibc maps larger blocks one by one, and returns each of them when it is freed
 BLOCKS = 16  # half a gigabyte of addresses
 
 
 def headroom(device: torch.device) -> Tensor:
-    """A block to hold on to while steps are made on ``device``: made at the height of one, above all that it uses.
+    """A block of memory that an ascent on ``device`` keeps as long as it lasts, so that steps keep their memory.
 
-    A step on a CPU frees some hundred megabytes. glibc hands what lies on top of the heap back to the system, and the
-    next step gets it page by page, each a fault and a page of zeros: a third of the time of a MobileNetV3. Under a
-    block that stays, freed memory stays, with room below it for steps that need more. No setting is changed. Neither
-    the block nor the room is written to before it is needed, so they take addresses and no memory; and when the block
-    is let go, everything above what is then in use goes back.
+    A step on a CPU frees some hundred megabytes. glibc returns what is on top of the heap to the system, and the next
+    step gets it back page by page; each page is a fault and is filled with zeros. This takes a third of the time of a
+    MobileNetV3. While a block lies on top of the heap, freed memory below it stays with the process. No setting of
+    glibc is changed. The block is never written to, so it takes addresses and no memory. When the block is deleted, the
+    system gets back all that is not in use.
 
-    An empty one where that is not how memory works: on other devices, and on systems other than Linux.
+    The block is empty on other devices, and on systems other than Linux, where memory works in another way.
 
-    >>> block = headroom(torch.device("cpu"))  # del block, when the last step is done
+    >>> block = headroom(torch.device("cpu"))  # del block, after the last step
     """
     if device.type != "cpu" or not sys.platform.startswith("linux"):
         return torch.zeros(0)
     try:
-        # Freed once, a mapped block teaches glibc to take those up to its size from the heap.
+        # Once a mapped block of this size was freed, glibc takes blocks up to its size from the heap.
         torch.empty(LARGEST - 2**16, dtype=torch.uint8)
         blocks = [torch.empty(LARGEST - 2**18, dtype=torch.uint8) for _ in range(BLOCKS)]
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        return torch.zeros(0)  # so few addresses are allowed; steps do without
+        return torch.zeros(0)  # the process may use few addresses only; steps work without the block
     return max(blocks, key=Tensor.data_ptr)

@@ -1,6 +1,6 @@
-"""Finds traffic between host and device, also where there is no device: what stalls a GPU or breaks a captured graph.
+"""Finds traffic between host and device, which stalls a GPU and breaks a captured graph. It needs no GPU to do so.
 
-A ``TorchFunctionMode`` sees what Python converts, a ``TorchDispatchMode`` the operators that read a value back.
+A ``TorchFunctionMode`` sees conversions in Python; a ``TorchDispatchMode`` sees operators that read a value back.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ OPS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique", "aten.equal
 
 @contextmanager
 def host_traffic() -> Iterator[list[str]]:
-    """Collects the names of what went through the host while it lasts.
+    """Collect the names of the calls that go through the host inside the block.
 
-    Not seen: numbers that Python or numpy draws, which need no traffic; and what a compiled program does.
+    It does not see random numbers of Python or numpy, which need no traffic, nor the inside of a compiled program.
 
     >>> with host_traffic() as found:
     ...     if torch.zeros(3).sum() > 0:
@@ -64,7 +64,7 @@ class _Ops(TorchDispatchMode):
 
 
 def _masks(func: Any, args: Any) -> bool:
-    """Whether it picks entries by a mask, which must be counted first; one number into them all is no such thing."""
+    """Whether it selects entries by a mask, which must be counted; filling them with one number needs no count."""
     name = str(func)
     if not name.startswith(("aten.index.", "aten.index_put", "aten._index_put")):
         return False

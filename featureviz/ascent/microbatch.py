@@ -27,7 +27,7 @@ class Microbatch:
 def microbatches(rng: Rng, n: int, images: int, views: int, device: torch.device) -> list[Microbatch]:
     """The batch of ``n`` images in parts of at most so many images and so many views of each."""
     return [
-        Microbatch(i, k, rng.select(i, k), Rows.of(range(i.start, i.stop), k.stop - k.start, device))
+        Microbatch(i, k, rng.select(i, k), Rows.make(range(i.start, i.stop), k.stop - k.start, device))
         for i in _slices(n, images)
         for k in _slices(rng.views, views)
     ]

@@ -1,7 +1,8 @@
-"""Galleries: many renders as tiles, a contact sheet, a report and one page that opens from disk."""
+"""Galleries: renders as tiles, a contact sheet, a report of all figures, and HTML pages that open from disk."""
 
-from featureviz.gallery.cards.cards import gate_cards as gate_cards
-from featureviz.gallery.demo import demo as demo
+from featureviz.gallery.cards.entry import gate_cards as gate_cards
+from featureviz.gallery.gate_demo import render_demo as render_demo
+from featureviz.gallery.specs import expand_specs as expand_specs
 from featureviz.gallery.specs import render_specs as render_specs
 
-__all__ = ["demo", "gate_cards", "render_specs"]
+__all__ = ["expand_specs", "gate_cards", "render_demo", "render_specs"]

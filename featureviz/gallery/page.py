@@ -1,31 +1,36 @@
-"""One HTML page that opens from disk: no server, no script, no outside address; light and dark, phone and desk."""
+"""HTML pages that open from disk: without a server, scripts or outside addresses, for light and dark, any width."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
-from featureviz.rendering.png import write_bytes
+from featureviz.files import write_bytes
+
+GATE_INTRO = (
+    "A squeeze-and-excitation gate looks at the whole picture and decides how much of one channel passes: 1 lets the"
+    " channel through, 0 blocks it."
+)
 
 
 @final
 @dataclass(frozen=True)
 class Picture:
-    """A tile's file name, what it shows, and the figure under it."""
+    """A tile: its file name, what it shows, and the figure under it."""
 
     file: str
     title: str
     figure: str
-    tone: str = ""  # "open" or "shut" colour the title
+    tone: str = ""  # "open" or "shut": the colour of the title
 
 
 @final
 @dataclass(frozen=True)
 class Range:
-    """A gate's value on natural images (quantiles at 0.1, 5, 50, 95, 99.9 %) and the renders' marks, in [0,1]."""
+    """A gate's values in [0,1]: quantiles of natural pictures at 0.1, 5, 50, 95, 99.9 %, and marks of renders."""
 
     natural: tuple[float, ...]
     marks: Sequence[tuple[str, float]]  # (class name, value): "open", "shut", "noise"
@@ -34,7 +39,7 @@ class Range:
 @final
 @dataclass(frozen=True)
 class Card:
-    """One unit: its name, its pictures, where it stands among natural images, a remark, and the page of its own."""
+    """One unit: its name, its pictures, its range on natural pictures, a remark, and the link to its own page."""
 
     title: str
     subtitle: str
@@ -78,25 +83,33 @@ h2 a::after{content:"";position:absolute;inset:0;border-radius:14px}
 .key i{display:inline-block;width:18px;height:10px;border-radius:3px;margin-right:6px}
 footer{color:var(--soft);font-size:13.5px;margin-top:36px}
 """
-_TOLD = {"open": "excited", "shut": "suppressed", "noise": "noise"}
-_MARK = {"open": "var(--open)", "shut": "var(--shut)", "noise": "var(--ink)"}
+_MARK_NAMES = {"open": "excited", "shut": "suppressed", "noise": "noise"}
+_MARK_COLOURS = {"open": "var(--open)", "shut": "var(--shut)", "noise": "var(--ink)"}
+
+
+class GateTile(NamedTuple):
+    """A render of a gate: its file, the gate's value on it, and the percentile of its logit among natural pictures."""
+
+    file: str
+    value: float
+    percentile: float
 
 
 def write_page(
     folder: Path, title: str, intro: Sequence[str], cards: Sequence[Card], footer: str = "", *, small: bool = False
 ) -> Path:
-    """``index.html`` in ``folder``, its pictures beside it. ``intro`` are paragraphs of HTML; all else is text."""
+    """Write ``folder / "index.html"``; ``intro`` are paragraphs of HTML, all other arguments are plain text."""
     key = _KEY if any(card.range for card in cards) else ""
     body = (
         f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{p}</p>' for p in intro)}{key}</header>"
-        f'<section class="cards{" small" if small else ""}">{"".join(map(_card, cards))}</section>'
+        f'<section class="cards{" small" if small else ""}">{"".join(map(_draw_card, cards))}</section>'
         f"<footer>{escape(footer)}</footer>"
     )
     return write_html(folder / "index.html", title, body)
 
 
 def write_html(path: Path, title: str, body: str, style: str = "") -> Path:
-    """A whole page around ``body``, which is HTML, as are all pages here; ``style`` is CSS beside the common one."""
+    """Write a page around ``body``, which is HTML; ``style`` is CSS in addition to that of all pages."""
     text = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -108,7 +121,7 @@ def write_html(path: Path, title: str, body: str, style: str = "") -> Path:
 
 
 _KEY = (
-    '<div class="key"><span><i style="background:var(--range)"></i>natural images, 99.8 %</span>'
+    '<div class="key"><span><i style="background:var(--range)"></i>natural pictures, 99.8 %</span>'
     '<span><i style="background:var(--band)"></i>90 %, and their median</span>'
     '<span><i style="background:var(--ink);width:3px"></i>noise</span>'
     '<span><i style="background:var(--shut);border-radius:50%;width:10px"></i>suppressed</span>'
@@ -116,14 +129,14 @@ _KEY = (
 )
 
 
-def _card(card: Card) -> str:
+def _draw_card(card: Card) -> str:
     pictures = "".join(
         f'<figure><img src="{escape(p.file, quote=True)}" alt="{escape(f"{p.title} {card.title}".strip(), quote=True)}"'
-        f' loading="lazy"><figcaption>{_bold(p)}{escape(p.figure)}</figcaption></figure>'
+        f' loading="lazy"><figcaption>{_draw_title(p)}{escape(p.figure)}</figcaption></figure>'
         for p in card.pictures
     )
     remark = f'<p class="remark">{escape(card.remark)}</p>' if card.remark else ""
-    scale = _scale(card.range) if card.range else ""
+    scale = _draw_range(card.range) if card.range else ""
     title = f'<a href="{escape(card.href, quote=True)}">{escape(card.title)}</a>' if card.href else escape(card.title)
     return (
         f'<article><h2>{title}</h2><div class="sub">{escape(card.subtitle)}</div>'
@@ -131,12 +144,12 @@ def _card(card: Card) -> str:
     )
 
 
-def _bold(p: Picture) -> str:
+def _draw_title(p: Picture) -> str:
     return f'<b class="{p.tone}">{escape(p.title)}</b>' if p.title else ""
 
 
-def _scale(r: Range) -> str:
-    """The gate's axis from 0 to 1: natural images as bars, the renders and noise as marks."""
+def _draw_range(r: Range) -> str:
+    """The gate's axis from 0 to 1: natural pictures as bars, renders and noise as marks."""
 
     def x(value: float) -> str:
         return f"{100 * min(max(value, 0.0), 1.0):.2f}%"
@@ -147,17 +160,54 @@ def _scale(r: Range) -> str:
 
     low, q5, middle, q95, high = r.natural
     marks = "".join(
-        f'<line x1="{x(v)}" x2="{x(v)}" y1="7" y2="27" stroke="{_MARK[name]}" stroke-width="3"/>'
+        f'<line x1="{x(v)}" x2="{x(v)}" y1="7" y2="27" stroke="{_MARK_COLOURS[name]}" stroke-width="3"/>'
         if name == "noise"
-        else f'<circle cx="{x(v)}" cy="17" r="6.5" fill="{_MARK[name]}" stroke="var(--card)" stroke-width="2"/>'
+        else f'<circle cx="{x(v)}" cy="17" r="6.5" fill="{_MARK_COLOURS[name]}" stroke="var(--card)" stroke-width="2"/>'
         for name, v in r.marks
     )
-    told = ", ".join(f"{_TOLD[name]} {v:.2f}" for name, v in r.marks)
+    values = ", ".join(f"{_MARK_NAMES[name]} {v:.2f}" for name, v in r.marks)
     return (
-        f'<svg role="img" aria-label="gate value: natural {low:.2f} to {high:.2f}, {told}">'
+        f'<svg role="img" aria-label="gate value: natural {low:.2f} to {high:.2f}, {values}">'
         '<line x1="0" x2="100%" y1="17" y2="17" stroke="var(--line)" stroke-width="2"/>'
         + bar(low, high, "var(--range)")
         + bar(q5, q95, "var(--band)")
         + f'<line x1="{x(middle)}" x2="{x(middle)}" y1="11" y2="23" stroke="var(--card)" stroke-width="2"/>{marks}'
         '<text x="0" y="42">0 closed</text><text x="100%" y="42" text-anchor="end">open 1</text></svg>'
     )
+
+
+def make_gate_card(
+    title: str, subtitle: str, quantiles: tuple[float, ...], noise: float, excited: GateTile, suppressed: GateTile,
+    remark: str = "", href: str = "",
+) -> Card:  # fmt: skip
+    """A gate with its two renders, its values on natural pictures (``quantiles``) and on ``noise``."""
+    tiles = (("excited", excited, "open"), ("suppressed", suppressed, "shut"))
+    pictures = [
+        Picture(tile.file, f"{name} {tile.value:.2f}", describe_percentile(tile.percentile), tone)
+        for name, tile, tone in tiles
+    ]
+    marks = [("noise", noise), ("shut", suppressed.value), ("open", excited.value)]
+    return Card(title, subtitle, pictures, Range(quantiles, marks), remark, href)
+
+
+def describe_percentile(percentile: float) -> str:
+    """A percentile among natural pictures in words.
+
+    >>> describe_percentile(99.87), describe_percentile(100)
+    ('percentile 99.9 of natural pictures', 'above every natural picture')
+    """
+    if percentile >= 100:
+        return "above every natural picture"
+    if percentile <= 0:
+        return "below every natural picture"
+    return f"percentile {format_percentile(percentile)} of natural pictures"
+
+
+def format_percentile(percentile: float) -> str:
+    """A percentile with one decimal; 0 and 100 are written only where no natural picture lies beyond."""
+    return f"{min(max(percentile, 0.1), 99.9):.1f}" if 0 < percentile < 100 else f"{percentile:.0f}"
+
+
+def describe_versions(versions: Mapping[str, str]) -> str:
+    """Names and version numbers in one line."""
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

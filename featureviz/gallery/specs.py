@@ -1,4 +1,4 @@
-"""A list of objectives to tiles, a contact sheet, a report and a page; one batched render a layer."""
+"""Many objectives as one gallery, with one batched render for the objectives of a layer."""
 
 from __future__ import annotations
 
@@ -12,16 +12,50 @@ from pathlib import Path
 from typing import Any
 
 from featureviz.ascent.runtime import Runtime
-from featureviz.gallery.page import Card, Picture, write_page
-from featureviz.gallery.tiles import rounded, writable, write_report, write_sheet, write_tile
+from featureviz.errors import InvalidInput
+from featureviz.files import check_writable, write_json
+from featureviz.gallery.page import Card, Picture, describe_versions, write_page
+from featureviz.gallery.tiles import to_json, write_sheet, write_tile
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.goals import as_objective, per_image
+from featureviz.objectives.goals import as_objective, merge_per_image
 from featureviz.rendering import selection
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import evaluate
 from featureviz.rendering.presets import STEPS
 from featureviz.rendering.rendering import Rendering
+
+Tiles = dict[int, tuple[Rendering, int]]  # the number of a goal to its rendering and its row there
+
+
+def expand_specs(model: TappedModel, texts: Sequence[str], units: range | None = None) -> list[str]:
+    """Specs in which a layer, or a gated block, is replaced by one spec for each of its units.
+
+    Args:
+        model: the network.
+        texts: ``"features.6"``, ``"gate:features.9.block.2"``, both also with a leading minus; specs stay as they are.
+        units: of the layers and blocks only these units, as far as they exist.
+
+    Raises:
+        InvalidInput: nothing is left, because ``units`` are beyond the end of every layer.
+
+    >>> import featureviz as fv
+    >>> expand_specs(fv.load("embedded"), ["-gate:features.9.block.2", "features.6:3"], range(2))
+    ['-gate:features.9.block.2:0', '-gate:features.9.block.2:1', 'features.6:3']
+    """
+    shapes = {layer.name: layer.shape for layer in model.layers()}
+    shapes |= {f"gate:{name}": (1, site.channels) for name, site in model.gates.items()}
+    specs: list[str] = []
+    for text in map(str.strip, texts):
+        shape = shapes.get(text.removeprefix("-"), ())
+        if len(shape) < 2:
+            specs.append(text)
+            continue
+        count = shape[-1] if len(shape) == 3 else shape[1]  # tokens [1,T,C] have their channels last
+        specs += [f"{text}:{unit}" for unit in (range(count) if units is None else units) if unit < count]
+    if not specs:
+        raise InvalidInput(f"{', '.join(texts)} has none of the units {units}; give lower numbers")
+    return specs
 
 
 def render_specs(
@@ -34,83 +68,88 @@ def render_specs(
     title: str = "",
     **options: Any,
 ) -> Path:
-    """Render every goal and write ``out/index.html`` with its tiles; returns the page.
+    """Render every goal and write a gallery of them; returns ``out/index.html``.
 
-    Goals that read the same layers share a batch, of at most ``batch`` images. ``options`` are those of
-    ``entry``. Nothing is written before every render has ended; Ctrl-C writes what there is.
+    Nothing is written before every render has ended. After Ctrl-C the finished images are written.
+
+    Args:
+        model: the network.
+        goals: objectives or specs; one of several images gives several tiles.
+        out: the folder of the gallery.
+        batch: the largest number of images in a render; goals that read the same layers share one.
+        best_of: from how many renders the best image is kept.
+        title: of the page.
+        options: those of ``fv.render``.
     """
-    folder = writable(out)
-    wanted = [single for goal in goals for single in _singles(as_objective(goal))]
-    started = time.perf_counter()
-    made: dict[int, tuple[Rendering, int]] = {}
-    batches = [(rows, per_image([wanted[i] for i in rows])) for rows in _batches(wanted, batch)]
-    for rows, goal in batches:  # a mistake in the last goal is known before the first is rendered
+    folder, started = check_writable(out), time.perf_counter()
+    singles = [goal.select([i]) for goal in map(as_objective, goals) for i in range(goal.n)]
+    tiles = _render_tiles(model, singles, batch, best_of, options)
+    entries, cards = [], list[Card]()
+    for i, (rendering, row) in tiles.items():
+        spec = singles[i].spec
+        file = write_tile(folder, f"{i:03d} {spec}" if len(singles) > 1 else spec, rendering, row)
+        figures, caption = _describe_scores(rendering, row)
+        entries.append({"spec": spec, "file": file, **figures})
+        cards.append(Card(spec, "", [Picture(file, "", caption)]))
+    write_sheet(folder, [rendering.images[row] for rendering, row in tiles.values()])
+    recipe = next(iter(tiles.values()))[0].recipe
+    shared = {key: value for key, value in recipe.items() if key not in ("spec", "steps done", "image_ids")}
+    seconds = round(time.perf_counter() - started, 2)
+    write_json(folder / "report.json", {"recipe": shared, "seconds": seconds, "units": entries})
+    intro = (
+        f"Each picture was rendered from noise by {recipe['steps']} steps of gradient ascent on"
+        f" <strong>{escape(model.name)}</strong>. The figure is the mean score on 16 views that the ascent did not use."
+    )
+    how = f"seed {recipe['seed']}, {recipe['size']} px, {recipe['optimizer']}. All figures: report.json."
+    footer = f"{describe_versions(recipe['versions'])}; {how}"
+    return write_page(folder, title or f"What excites {model.name}", [intro], cards, footer, small=True)
+
+
+def _render_tiles(
+    model: TappedModel, goals: Sequence[Objective], size: int, best_of: int, options: dict[str, Any]
+) -> Tiles:
+    """All goals, batch after batch, sorted by their numbers; after Ctrl-C those that are done."""
+    batches = [(rows, merge_per_image([goals[i] for i in rows])) for rows in _split_by_layers(goals, size)]
+    for rows, goal in batches:  # so that a mistake in the last goal is found before the first render
         evaluate(model, goal, model.noise_images(len(rows)), draws=1)
-    runtimes = _runtimes(batches, **options)
+    runtimes = _choose_runtimes(batches, **options)
+    tiles: Tiles = {}
     for rows, goal in batches:
-        # All tiles have the number 0, so that a tile is the same in any gallery and any batch.
-        how = options | {"image_ids": [0] * len(rows), "runtime": runtimes[goal.layers, len(rows)]}
-        rendering = render(model, goal, **how) if best_of == 1 else selection.best_of(best_of, model, goal, **how)
-        made |= {i: (rendering, row) for row, i in enumerate(rows[: len(rendering)])}
+        # All images have the number 0, so that a tile does not depend on its place in the gallery.
+        own = options | {"image_ids": [0] * len(rows), "runtime": runtimes[goal.layers, len(rows)]}
+        rendering = render(model, goal, **own) if best_of == 1 else selection.best_of(best_of, model, goal, **own)
+        tiles |= {i: (rendering, row) for row, i in enumerate(rows[: len(rendering)])}
         if rendering.interrupted:
             break
-    entries: list[dict[str, Any]] = []
-    cards: list[Card] = []
-    for i in sorted(made):
-        rendering, row = made[i]
-        spec = wanted[i].spec
-        file = write_tile(folder, f"{i:03d} {spec}" if len(wanted) > 1 else spec, rendering, row)
-        entry, figure = _figures(rendering, row)
-        entries.append({"spec": spec, "file": file, **entry})
-        cards.append(Card(spec, "", [Picture(file, "", figure)]))
-    write_sheet(folder, [made[i][0].images[made[i][1]] for i in sorted(made)])
-    seconds = time.perf_counter() - started
-    recipe = next(iter(made.values()))[0].recipe
-    shared = {k: v for k, v in recipe.items() if k not in ("spec", "steps done", "image_ids")}
-    write_report(folder, {"recipe": shared, "seconds": round(seconds, 2), "units": entries})
-    intro = [
-        f"Each picture was made from noise by {recipe['steps']} steps of gradient ascent on"
-        f" <strong>{escape(model.name)}</strong>; the figure is the score on 16 views that the ascent never saw."
-    ]
-    return write_page(folder, title or f"What excites {model.name}", intro, cards, _made_by(recipe), small=True)
+    return dict(sorted(tiles.items()))
 
 
-def _singles(goal: Objective) -> list[Objective]:
-    return [goal.goal(i) for i in range(goal.n)]
-
-
-def _batches(goals: Sequence[Objective], size: int) -> list[list[int]]:
-    """Their numbers, grouped by the layers they read, in groups of at most ``size``."""
+def _split_by_layers(goals: Sequence[Objective], size: int) -> list[list[int]]:
+    """The numbers of the goals, at most ``size`` of the same layers together."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, goal in enumerate(goals):
         groups.setdefault(goal.layers, []).append(i)
-    return [rows[at : at + size] for rows in groups.values() for at in range(0, len(rows), size)]
+    return [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
 
 
-def _runtimes(
+def _choose_runtimes(
     batches: list[tuple[list[int], Objective]],
     runtime: Runtime | None = None,
     steps: int = STEPS,
     views: int = 1,
     **_options: Any,
 ) -> dict[tuple[Any, int], Runtime]:
-    """How batches of these layers and so many images run: whether compiling pays is known of all of them together."""
+    """The runtime of batches by their layers and size; all batches of a kind together decide whether to compile."""
     runtime, work = runtime or Runtime(), Counter[tuple[Any, int]]()
     for rows, goal in batches:
         work[goal.layers, len(rows)] += len(rows) * steps * views
     return {key: replace(runtime, compile=runtime.compiles(count)) for key, count in work.items()}
 
 
-def _figures(rendering: Rendering, row: int) -> tuple[dict[str, Any], str]:
-    scores = rendering.held_out.scores[:, row]
-    gates = rendering.held_out.gates[row]
-    entry: dict[str, Any] = {"score": rounded(scores), "steps": rendering.recipe_of(row)["steps done"]}
+def _describe_scores(rendering: Rendering, row: int) -> tuple[dict[str, Any], str]:
+    """Scores of an image for the report, and in a few words for its caption."""
+    scores, gates = rendering.held_out.scores[:, row], rendering.held_out.gates[row]
+    entry: dict[str, Any] = {"score": to_json(scores), "steps": rendering.recipe_of(row)["steps done"]}
     if not gates:
         return entry, f"{scores.mean():.3g}"
-    entry["gates"] = {spec: rounded(values) for spec, values in gates.items()}
-    return entry, ", ".join(f"gate {values.mean():.3f}" for values in gates.values())
-
-
-def _made_by(recipe: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in recipe["versions"].items())
-    return f"{versions}; seed {recipe['seed']}, {recipe['size']} px, {recipe['optimizer']}. Figures: report.json."
+    return entry | {"gates": to_json(gates)}, ", ".join(f"gate {values.mean():.3f}" for values in gates.values())

@@ -1,7 +1,7 @@
-"""The third tier: gates that a forward computes with bare functions, ``x * torch.sigmoid(z)``, and inline ones.
+"""The third tier: gates that a forward computes with bare functions, such as ``x * torch.sigmoid(z)``.
 
-A recorder sees every torch function of a forward. On the model's private copy the call that gives the number, and the
-product, are then handed to small modules, so that taps and interventions find them like any other.
+A tracer sees every torch function of a forward. The call that gives the gate's value, and the multiplication, are then
+patched on the model's private copy: small modules take their place, at which taps and interventions work.
 """
 
 from __future__ import annotations
@@ -12,69 +12,70 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import ModelError
-from featureviz.gating.patch import Scale, ScaleBy, reroute, restore
-from featureviz.gating.trace import Product, Recorder
-from featureviz.gating.verify import read
+from featureviz.gating.patch import Multiply, MultiplyByGate, patch_call, remove_patches
+from featureviz.gating.trace import ScaledMap, Tracer
+from featureviz.gating.verify import propose_site, read_taps
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
-from featureviz.network.taps import INPUT, OUTPUT, Tap
 
-SAME = 1e-3  # relative: a product after rerouting against before; one that is not the same differs by about 1
+TOLERANCE = 1e-3  # relative difference of a product before and after the patch; a wrong product differs by about 1
 
 
 @torch.no_grad()
-def functional(model: TappedModel, images: Tensor, known: Mapping[str, GateSite]) -> list[GateSite]:
-    """The sites in ``model``'s forward whose gates are not known yet."""
-    recorder = Recorder()
-    with recorder.watching(model.net):
+def find_functional(model: TappedModel, images: Tensor, known: Mapping[str, GateSite]) -> list[GateSite]:
+    """The sites in ``model``'s forward that are not among the ``known`` ones."""
+    tracer = Tracer()
+    with tracer.trace(model.net):
         model.running(images)
     runs = {name: layer.calls for name, layer in model.check().items()}
     gates = {site.gate for site in known.values()}
     sites: dict[str, GateSite] = {}
     before: dict[str, Tensor] = {}
-    for call, product in {product.call: product for product in recorder.products}.items():
-        if call.path is None or product.number.maker in gates or (product.whole and call.path in known):
+    for call, scaled in {scaled.call: scaled for scaled in tracer.scaled_maps}.items():
+        if call.path is None or scaled.gate.maker in gates or (scaled.whole and call.path in known):
             continue
-        site = _site(model, product, runs, call.path in known or call.path in sites)
-        sites[site.name], before[site.name] = site, site.y.shaped(product.kept)
+        site = _patch_site(model, scaled, runs, call.path in known or call.path in sites)
+        sites[site.name], before[site.name] = site, site.y.reshape(scaled.y_copy)
     model.forget_layers()
-    if sites and not _unchanged(model, images, sites, before):
-        restore(model.net)
+    if sites and not _is_unchanged(model, images, sites, before):
+        remove_patches(model.net)
         model.forget_layers()
         return []
     return list(sites.values())
 
 
-def _site(model: TappedModel, product: Product, runs: Mapping[str, int], taken: bool) -> GateSite:
-    """Where the product's gate is read from now on; the name of its block may be ``taken`` by another gate."""
-    call, number, net = product.call, product.number, model.net
+def _patch_site(model: TappedModel, scaled: ScaledMap, runs: Mapping[str, int], taken: bool) -> GateSite:
+    """The site of a scaled map, after the patches that it needs.
+
+    ``taken`` says that another gate has the name of its block.
+    """
+    call, gate, net = scaled.call, scaled.gate, model.net
     assert call.path is not None
-    order, found, place = (1, 0) if product.second else (0, 1), "functional", call.path
-    alone = runs.get(number.source, 1) <= runs.get(call.path, 1)  # else its module gives other numbers too
-    if alone and number.maker:
-        gate = number.maker
-    elif alone and (module := number.module()):
-        gate = reroute(net, number.call, "gate", module)
+    order, found, block = (1, 0) if scaled.second else (0, 1), "functional", call.path
+    alone = runs.get(gate.source, 1) <= runs.get(call.path, 1)  # else the source also computes something else
+    if alone and gate.maker:
+        path = gate.maker
+    elif alone and (module := gate.equivalent_module()):
+        path = patch_call(net, gate.call, "gate", module)
     else:
-        place, found = reroute(net, call, "scale", ScaleBy(), order), "functional, value only"
-        gate = f"{place}.gate"
-    if found == "functional" and (taken or not product.whole):
-        place = reroute(net, call, "scale", Scale(), order)
-    axis, flat = product.axis or 1, product.axis != 0
-    return GateSite(
-        place if taken or not call.path else call.path, "", product.x.shape[axis] if flat else 1,
-        net.get_submodule(gate), gate, Tap(gate, INPUT, flat), Tap(gate, OUTPUT, flat), Tap(place, INPUT, axis=axis),
-        Tap(place, OUTPUT, axis=axis), found, not flat,
-    )  # fmt: skip
+        block, found = patch_call(net, call, "scale", MultiplyByGate(), order), "functional, value only"
+        path = f"{block}.gate"
+    if found == "functional" and (taken or not scaled.whole):
+        block = patch_call(net, call, "scale", Multiply(), order)
+    axis, spatial = scaled.axis or 1, scaled.axis == 0
+    name = block if taken or not call.path else call.path
+    return propose_site(net, name, path, scaled.x.shape[axis], found, axis=axis, spatial=spatial, block=block)
 
 
-def _unchanged(model: TappedModel, images: Tensor, sites: Mapping[str, GateSite], before: Mapping[str, Tensor]) -> bool:
-    """Whether the products are what they were: a forward that runs through its own children met new ones."""
+def _is_unchanged(
+    model: TappedModel, images: Tensor, sites: Mapping[str, GateSite], before: Mapping[str, Tensor]
+) -> bool:
+    """Whether the products are the same as before; a forward that iterates over its children also runs new ones."""
     try:
-        after = read(model, images, {name: site.y for name, site in sites.items()})
+        after = read_taps(model, images, {name: site.y for name, site in sites.items()})
     except ModelError:
         return False
     return all(
-        name in after and after[name].shape == y.shape and bool((after[name] - y).norm() <= SAME * y.norm())
+        name in after and after[name].shape == y.shape and bool((after[name] - y).norm() <= TOLERANCE * y.norm())
         for name, y in before.items()
     )

@@ -1,4 +1,4 @@
-"""Changing what a module's forward does, on a private copy: single calls of functions handed to small modules."""
+"""Patches of a module's forward on a private copy: single function calls are replaced by calls of small modules."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from featureviz.gating.trace import Call
-from featureviz.network.taps import unseen
+from featureviz.network.taps import hide_from_modes
 
 
 @final
-class Scale(nn.Module):
+class Multiply(nn.Module):
     """``x * g``."""
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
@@ -23,8 +23,8 @@ class Scale(nn.Module):
 
 
 @final
-class ScaleBy(nn.Module):
-    """``x * gate(g)`` with a gate that does nothing, where the number can be read and changed."""
+class MultiplyByGate(nn.Module):
+    """``x * gate(g)``; ``gate`` is an identity at which g can be read and changed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class ScaleBy(nn.Module):
 
 @final
 @dataclass(frozen=True)
-class _Route:
-    """From the arguments of a function to those of the module at ``path``, in place if the function was."""
+class _Replacement:
+    """Calls the module at ``path`` with the chosen ``arguments`` of a function, in place if the function was."""
 
     path: str
     module: nn.Module
@@ -47,58 +47,58 @@ class _Route:
     def __call__(self, *args: Any) -> Tensor:
         if not self.inplace:
             return self.module(*(args[i] for i in self.arguments))
-        kept = (args[0].clone(), *args[1:])  # backward will still find its values
-        return args[0].copy_(self.module(*(kept[i] for i in self.arguments)))
+        copies = (args[0].clone(), *args[1:])  # the backward pass needs the values before the change
+        return args[0].copy_(self.module(*(copies[i] for i in self.arguments)))
 
 
 @final
 @dataclass
-class Rerouted:
-    """Stands in for a module's forward: chosen calls of torch functions go through submodules instead."""
+class PatchedForward:
+    """Replaces a module's forward: chosen calls of torch functions become calls of its new submodules."""
 
     module: nn.Module
     forward: Callable[..., Any]
-    routes: dict[tuple[str, int], _Route] = field(default_factory=dict)
+    replacements: dict[tuple[str, int], _Replacement] = field(default_factory=dict)
     added: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with _Switch(self.routes):
+        with _PatchMode(self.replacements):
             return self.forward(*args, **kwargs)
 
 
 @final
-class _Switch(TorchFunctionMode):
-    """Counts calls as the recorder did: what stands in for a call counts as that call, in the modules around it too."""
+class _PatchMode(TorchFunctionMode):
+    """Counts calls as ``Tracer`` does. A replacement counts as the call it replaces, in all modules around it too."""
 
-    def __init__(self, routes: dict[tuple[str, int], _Route]) -> None:
+    def __init__(self, replacements: dict[tuple[str, int], _Replacement]) -> None:
         super().__init__()
-        self.routes, self.counts, self.paused = routes, Counter[str](), 0
+        self.replacements, self.counts, self.paused = replacements, Counter[str](), 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
         self.counts[name] += not self.paused
-        route = None if self.paused else self.routes.get((name, self.counts[name]))
-        if route is None:
+        replacement = None if self.paused else self.replacements.get((name, self.counts[name]))
+        if replacement is None:
             return func(*args, **(kwargs or {}))
-        around = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, _Switch)]
-        for switch in around:
-            switch.counts[name] += not switch.paused
-            switch.paused += 1
+        outer = [mode for mode in _get_current_function_mode_stack() if isinstance(mode, _PatchMode)]
+        for mode in outer:
+            mode.counts[name] += not mode.paused
+            mode.paused += 1
         try:
-            return route(*args)
+            return replacement(*args)
         finally:
-            for switch in around:
-                switch.paused -= 1
+            for mode in outer:
+                mode.paused -= 1
 
 
 @final
 @dataclass
-class Rescaled:
-    """Stands in for the forward of a block whose gate cannot be followed: ``y + x (gate(g) - g)``, ``g = <x,y>/<x,x>``.
+class GatedForward:
+    """Replaces the forward of a block whose gate g cannot be traced: ``y + x (gate(g) - g)``, ``g = <x,y>/<x,x>``.
 
-    That is y, bitwise, and its gradients too, until something changes what the gate gives.
+    ``gate`` is an identity: the output and its gradients stay bitwise those of the block until ``gate`` is changed.
     """
 
     module: nn.Module
@@ -108,48 +108,52 @@ class Rescaled:
     added: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        y = self.forward(x.clone(), *args, **kwargs)  # the block may scale in place
-        with unseen():
-            g = ratio(x, y, self.axis)
-            return y + x * along(self.gate(g) - g, self.axis, x.ndim)
+        y = self.forward(x.clone(), *args, **kwargs)  # the block may overwrite its input
+        with hide_from_modes():
+            g = fit_scale(x, y, self.axis)
+            return y + x * expand_channels(self.gate(g) - g, self.axis, x.ndim)
 
 
-def reroute(net: nn.Module, call: Call, name: str, child: nn.Module, arguments: tuple[int, ...] = (0,)) -> str:
-    """Give the call to ``child``, a new submodule of the module that makes it; returns the path of what has it now."""
-    assert call.path is not None  # the recorder follows nothing outside the network
+def patch_call(net: nn.Module, call: Call, name: str, child: nn.Module, arguments: tuple[int, ...] = (0,)) -> str:
+    """Replace the call by ``child``, a new submodule of the module that calls; the path of the submodule in use.
+
+    A call that is replaced already keeps its first replacement.
+    """
+    assert call.path is not None  # the tracer follows nothing outside the network
     module = net.get_submodule(call.path)
-    if not isinstance(module.forward, Rerouted):
-        module.forward = Rerouted(module, module.forward)
-    routes = module.forward.routes
-    if (call.function, call.k) not in routes:
-        path = _add(net, call.path, name, child, module.forward.added)
-        routes[call.function, call.k] = _Route(path, child, arguments, call.inplace)
-    return routes[call.function, call.k].path
+    if not isinstance(module.forward, PatchedForward):
+        module.forward = PatchedForward(module, module.forward)
+    replacements, key = module.forward.replacements, (call.function, call.k)
+    if key not in replacements:
+        path = _add_child(net, call.path, name, child, module.forward.added)
+        replacements[key] = _Replacement(path, child, arguments, call.inplace)
+    return replacements[key].path
 
 
-def rescale(net: nn.Module, path: str, axis: int) -> str:
-    """Give the block at ``path`` a gate that its output goes through; returns that gate's path."""
+def patch_output(net: nn.Module, path: str, axis: int) -> str:
+    """Give the block at ``path`` a gate module that scales its output; the path of that gate."""
     module = net.get_submodule(path)
-    module.forward = Rescaled(module, module.forward, axis)
-    return _add(net, path, "gate", module.forward.gate, module.forward.added)
+    module.forward = GatedForward(module, module.forward, axis)
+    return _add_child(net, path, "gate", module.forward.gate, module.forward.added)
 
 
-def restore(net: nn.Module) -> None:
-    """Undo every change."""
+def remove_patches(net: nn.Module) -> None:
+    """Undo every patch of ``net``."""
     for module in list(net.modules()):
-        while isinstance(changed := vars(module).get("forward"), (Rerouted, Rescaled)):
-            module.forward = changed.forward
-            for host, name in changed.added:
+        while isinstance(patch := vars(module).get("forward"), (PatchedForward, GatedForward)):
+            module.forward = patch.forward
+            for host, name in patch.added:
                 delattr(host, name)
 
 
-def _add(net: nn.Module, path: str, name: str, child: nn.Module, added: list[tuple[nn.Module, str]]) -> str:
-    """Add ``child`` under the first free of name, name_2, name_3; returns its path."""
+def _add_child(net: nn.Module, path: str, name: str, child: nn.Module, added: list[tuple[nn.Module, str]]) -> str:
+    """Add ``child`` under the first free name of name, name_2, name_3 ...; its path."""
     host = net.get_submodule(path)
-    if isinstance(host, fx.GraphModule):  # its copies keep only what its graph names
+    if isinstance(host, fx.GraphModule):  # a copy of a GraphModule loses the modules that its graph does not name
         plain = type(type(host).__name__, (nn.Module,), {"forward": type(host).forward})
         host.__class__ = plain  # pyright: ignore[reportAttributeAccessIssue]
-    while isinstance(host, (nn.Sequential, nn.ModuleList, nn.ModuleDict)) and len(host):  # these run all they hold
+    # A container would run the new child with its others, so the child goes into the container's first module.
+    while isinstance(host, (nn.Sequential, nn.ModuleList, nn.ModuleDict)) and len(host):
         inner, host = next(host.named_children())
         path = f"{path}.{inner}".removeprefix(".")
     free, i = name, 1
@@ -161,13 +165,13 @@ def _add(net: nn.Module, path: str, name: str, child: nn.Module, added: list[tup
     return f"{path}.{free}".removeprefix(".")
 
 
-def ratio(x: Tensor, y: Tensor, axis: int) -> Tensor:
-    """``[N,C]``: what each channel of x is scaled by to give y; 0 where a channel is empty."""
+def fit_scale(x: Tensor, y: Tensor, axis: int) -> Tensor:
+    """``[N,C]``: the factor by which each channel of x is scaled to give y, ``<x,y>/<x,x>``; 0 for an empty channel."""
     a, b = (t.movedim(axis, 1).flatten(2).double() for t in (x, y))
     return ((a * b).sum(2) / a.square().sum(2).clamp(min=1e-60)).to(x.dtype)
 
 
-def along(g: Tensor, axis: int, ndim: int) -> Tensor:
-    """``[N,C]`` in the shape that scales the channels of a map."""
+def expand_channels(g: Tensor, axis: int, ndim: int) -> Tensor:
+    """``[N,C]`` in the shape that scales the channels of a map with ``ndim`` dimensions."""
     ones = [1] * (ndim - 2)
     return g.reshape(len(g), *((-1, *ones) if axis == 1 else (*ones, -1)))

@@ -1,4 +1,4 @@
-"""Watching the functions of a forward: where a squashed number scales a map."""
+"""Tracing of a forward's torch functions: where the output of a squashing function scales a feature map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 SQUASH: dict[str, Callable[[], nn.Module] | None] = {
     "sigmoid": nn.Sigmoid, "special_expit": nn.Sigmoid, "hardsigmoid": nn.Hardsigmoid, "tanh": nn.Tanh,
-    "clamp": None, "clip": None, "hardtanh": None, "relu6": None,  # of these only what comes out can be named
+    "clamp": None, "clip": None, "hardtanh": None, "relu6": None,  # the gate of these is known by its value alone
 }  # fmt: skip
 MULTIPLY = {"mul", "multiply"}
 ARITHMETIC = {"add", "sub", "mul", "multiply", "div", "true_divide", "__rsub__"}  # with a plain number: 1 + tanh(z)
@@ -30,7 +30,7 @@ EXPAND = {"expand", "expand_as", "broadcast_to"}
 @final
 @dataclass(frozen=True)
 class Call:
-    """The k-th call of a function within one forward of the module at ``path``, calls of modules inside counted."""
+    """The k-th call of a function during one forward of the module at ``path``; calls inside its submodules count."""
 
     path: str | None  # None outside the network
     function: str
@@ -40,10 +40,10 @@ class Call:
 
 @final
 @dataclass(frozen=True)
-class Number:
-    """A tensor that a squashing function gave, with its ``shape`` before it was expanded.
+class SquashedTensor:
+    """The output of a squashing function, with its ``shape`` before any expansion.
 
-    ``maker`` is the module whose output it is; ``plain`` if no arithmetic followed the function.
+    ``maker`` is the path of the module that returns it, ``plain`` says that no arithmetic followed the function.
     """
 
     call: Call
@@ -51,70 +51,63 @@ class Number:
     maker: str = ""
     plain: bool = True
 
-    def module(self) -> nn.Module | None:
-        """One that does what the function did, if that gave the number."""
-        make = SQUASH[_bare(self.call.function)] if self.plain and self.call.path is not None else None
+    def equivalent_module(self) -> nn.Module | None:
+        """A module that computes the same, if the function alone produced the tensor."""
+        make = SQUASH[_strip_inplace(self.call.function)] if self.plain and self.call.path is not None else None
         return make() if make else None
 
     @property
     def source(self) -> str:
-        """The module that computes it."""
+        """The path of the module that computes it."""
         return self.maker or self.call.path or ""
 
 
 @final
 @dataclass
-class Product:
-    """A map ``x`` scaled by a number to ``y``: by channel along ``axis``, or by position where that is 0.
+class ScaledMap:
+    """A multiplication ``y = x * gate`` of a map by a squashed tensor.
 
-    ``second`` if the map is the second operand, ``whole`` if ``y`` is its module's output and ``x`` its input.
+    The gate has one value for each channel along ``axis`` of x, or one for each position if ``axis`` is 0. ``second``
+    says that the map is the second operand, ``whole`` that x is the input of a module and y its output.
     """
 
     call: Call
-    number: Number
+    gate: SquashedTensor
     x: Tensor
     y: Tensor
     axis: int
     second: bool
-    kept: Tensor  # y, which the network may overwrite
+    y_copy: Tensor  # because the network may overwrite y
     whole: bool = False
 
 
 @final
-class Recorder(TorchFunctionMode):
-    """Follows squashed numbers through changes of shape, and arithmetic with plain numbers, to the maps they scale."""
+class Tracer(TorchFunctionMode):
+    """Follows squashed tensors through reshapes and arithmetic with plain numbers to the maps that they scale."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.products: list[Product] = []
-        self._numbers = WeakTensorKeyDictionary()
+        self.scaled_maps: list[ScaledMap] = []
+        self._squashed = WeakTensorKeyDictionary()
         self._stack: list[tuple[str | None, Tensor | None, Counter[str]]] = [(None, None, Counter())]
 
     @contextmanager
-    def watching(self, net: nn.Module) -> Iterator[None]:
-        """While it lasts, sees every module that is entered and left, and every function."""
-        handles = []
-        try:
-            for path, module in net.named_modules():
-                handles.append(module.register_forward_pre_hook(partial(self._enter, path)))
-                handles.append(module.register_forward_hook(partial(self._leave, path)))
-            with self:
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+    def trace(self, net: nn.Module) -> Iterator[None]:
+        """Inside the block, every function call and every call of a module of ``net`` is traced."""
+        with hook_modules(net, self._leave, self._enter), self:
+            yield
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        call = self._counted(name)
+        call = self._count(name)
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor) and out.is_floating_point() and args and isinstance(args[0], Tensor):
-            self._follow(replace(call, inplace=out is args[0]), _bare(name), args, out)
+            self._follow(replace(call, inplace=out is args[0]), _strip_inplace(name), args, out)
         return out
 
-    def _counted(self, name: str) -> Call:
+    def _count(self, name: str) -> Call:
         for _, _, counts in self._stack:
             counts[name] += 1
         path, _, counts = self._stack[-1]
@@ -122,54 +115,74 @@ class Recorder(TorchFunctionMode):
 
     def _follow(self, call: Call, name: str, args: tuple[Any, ...], out: Tensor) -> None:
         tensors = [a for a in args[:2] if isinstance(a, Tensor) and a.numel() > 1]
-        number = self._numbers.get(tensors[0]) if tensors else None
+        squashed = self._squashed.get(tensors[0]) if tensors else None
         if name in SQUASH:
-            self._numbers[out] = Number(call, tuple(out.shape))
-        elif number and name in RESHAPE:
-            self._numbers[out] = replace(number, shape=tuple(out.shape))
-        elif number and name in EXPAND:
-            self._numbers[out] = number
-        elif number and name in ARITHMETIC and len(tensors) == 1:
-            self._numbers[out] = replace(number, maker="", plain=False)
+            self._squashed[out] = SquashedTensor(call, tuple(out.shape))
+        elif squashed and name in RESHAPE:
+            self._squashed[out] = replace(squashed, shape=tuple(out.shape))
+        elif squashed and name in EXPAND:
+            self._squashed[out] = squashed
+        elif squashed and name in ARITHMETIC and len(tensors) == 1:
+            self._squashed[out] = replace(squashed, maker="", plain=False)
         elif name in MULTIPLY and len(tensors) == 2:
-            self._multiplied(call, tensors[0], tensors[1], out)
+            self._record_product(call, tensors[0], tensors[1], out)
 
-    def _multiplied(self, call: Call, a: Tensor, b: Tensor, out: Tensor) -> None:
+    def _record_product(self, call: Call, a: Tensor, b: Tensor, out: Tensor) -> None:
         for x, g in ((a, b), (b, a)):
-            number = self._numbers.get(g)
-            if number and x.shape == out.shape and (axis := _axis(number.shape, x.shape)) is not None:
-                self.products.append(Product(call, number, x, out, axis, x is b, out.clone()))
+            gate = self._squashed.get(g)
+            if gate and x.shape == out.shape and (axis := _find_channel_axis(gate.shape, x.shape)) is not None:
+                self.scaled_maps.append(ScaledMap(call, gate, x, out, axis, x is b, out.clone()))
 
     def _enter(self, path: str, _module: nn.Module, args: tuple[Any, ...]) -> None:
         first = args[0] if args and isinstance(args[0], Tensor) else None
         self._stack.append((path, first, Counter()))
 
-    def _leave(self, path: str, module: nn.Module, _args: Any, output: Any) -> None:
+    def _leave(self, path: str, module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
         _, first, _ = self._stack.pop()
         if first is None or not isinstance(output, Tensor):
             return
-        number = self._numbers.get(output)
-        if number and not number.maker and elementwise(module, first, output):
-            self._numbers[output] = replace(number, maker=path)
-        for product in self.products:
-            if product.y is output and product.x is first and product.call.path == path:
-                product.whole = True
+        squashed = self._squashed.get(output)
+        if squashed and not squashed.maker and may_squash(module, first, output):
+            self._squashed[output] = replace(squashed, maker=path)
+        for scaled in self.scaled_maps:
+            if scaled.y is output and scaled.x is first and scaled.call.path == path:
+                scaled.whole = True
 
 
-def _bare(function: str) -> str:
-    """Its name without the underscore of those that work in place."""
-    return function if function.endswith("__") else function.removesuffix("_")
+@contextmanager
+def hook_modules(
+    net: nn.Module, after: Callable[..., None], before: Callable[..., None] | None = None
+) -> Iterator[None]:
+    """Inside the block, every call of a module of ``net`` calls ``before`` and ``after`` too.
+
+    These are ``before(path, module, args)`` and ``after(path, module, args, kwargs, output)``.
+    """
+    handles = []
+    try:
+        for path, module in net.named_modules():
+            if before is not None:
+                handles.append(module.register_forward_pre_hook(partial(before, path)))
+            handles.append(module.register_forward_hook(partial(after, path), with_kwargs=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
-def elementwise(module: nn.Module, x: Tensor, y: Tensor) -> bool:
-    """Whether the module may turn logits into values: as many come out as go in, and nothing in it was learnt."""
+def may_squash(module: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Whether the module may turn logits x into gate values y: the sizes are equal and it has no parameters."""
     return x.numel() == y.numel() and next(module.parameters(), None) is None
 
 
-def _axis(number: tuple[int, ...], x: torch.Size) -> int | None:
-    """Where the channels lie whose gates the number is; 0 if it has one a position, None if it is something else."""
+def _strip_inplace(function: str) -> str:
+    """The function's name without the final underscore of an in-place version."""
+    return function if function.endswith("__") else function.removesuffix("_")
+
+
+def _find_channel_axis(gate: tuple[int, ...], x: torch.Size) -> int | None:
+    """The axis of x whose channels a gate of this shape scales; 0 for one value a position, None if neither."""
     n, ones = x[0], (1,) * (len(x) - 2)
-    shape = (1,) * (len(x) - len(number)) + number
+    shape = (1,) * (len(x) - len(gate)) + gate
     if len(x) < 3 or len(shape) != len(x):
         return None
     if shape == (n, x[1], *ones) and x[2:].numel() > 1:

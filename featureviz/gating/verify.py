@@ -1,11 +1,10 @@
-"""Proving that a site is a gate, and looking at what it is made of."""
+"""Proposed sites, the check that a site is a gate, and the description of its bottleneck and kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import prod
 from typing import Any, final
 
@@ -14,18 +13,41 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from featureviz.gating.trace import hook_modules
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
-from featureviz.network.taps import OUTPUT, Tap, hooked, unseen
+from featureviz.network.taps import INPUT, OUTPUT, Tap, hide_from_modes, hooked
 
 TOLERANCE = 1e-5  # relative, float32: how closely a site must recompute its block's output
 
+_WEIGHTED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _ConvNd, nn.Linear)
 
-_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _ConvNd, nn.Linear)
+
+def propose_site(
+    net: nn.Module,
+    name: str,
+    gate: str,
+    channels: int,
+    found: str,
+    *,
+    kind: str = "",
+    axis: int = 1,
+    spatial: bool = False,
+    block: str | None = None,
+) -> GateSite:
+    """A site, not verified yet: the module at ``gate`` turns logits into values, the one at ``block`` turns x into y.
+
+    ``block`` is the module called ``name`` by default. ``axis`` is where the map's channels lie.
+    """
+    block = name if block is None else block
+    return GateSite(
+        name, kind, 1 if spatial else channels, net.get_submodule(gate), gate, Tap(gate, INPUT, not spatial),
+        Tap(gate, OUTPUT, not spatial), Tap(block, INPUT, axis=axis), Tap(block, OUTPUT, axis=axis), found, spatial,
+    )  # fmt: skip
 
 
-def varied(model: TappedModel, n: int = 2) -> Tensor:
-    """``[n,C,H,W]`` that differ in scale, colour and contrast, so that whatever depends on the image shows it."""
+def make_test_images(model: TappedModel, n: int = 2) -> Tensor:
+    """``[n,C,H,W]`` of noise that differ in scale, colour and contrast, so that every gate differs between them."""
     noise = model.noise_images(n)
     height, width = noise.shape[-2:]
     images = []
@@ -37,119 +59,115 @@ def varied(model: TappedModel, n: int = 2) -> Tensor:
 
 
 @contextmanager
-def awake(net: nn.Module) -> Iterator[None]:
-    """While it lasts, no norm or convolution of ``net`` multiplies by 0, as untrained residual branches do: a gate of
-    nothing can not be told from anything else. ``net`` is a private copy; its parameters are replaced, not written to.
+def replace_zero_weights(net: nn.Module) -> Iterator[None]:
+    """Inside the block, no norm, convolution or linear layer of ``net`` has weights that are all 0.
+
+    Untrained residual branches often end in such a layer. Their output is 0 whatever the gate is, so a gate could not
+    be recognised there. ``net`` is a private copy; its parameters are replaced and not written to.
     """
-    asleep = [
+    zero = [
         (module, weight)
         for module in net.modules()
-        if isinstance(module, _LAYERS) and (weight := module._parameters.get("weight")) is not None
+        if isinstance(module, _WEIGHTED) and (weight := module._parameters.get("weight")) is not None
         if not bool(weight.any())
     ]
     try:
-        for module, weight in asleep:
-            mean = torch.full_like(weight, 1 / prod(weight.shape[1:]))  # of what a convolution sees: it stays in range
+        for module, weight in zero:
+            mean = torch.full_like(weight, 1 / prod(weight.shape[1:]))  # outputs keep the range of the inputs
             module.register_parameter("weight", nn.Parameter(mean, requires_grad=False))
         yield
     finally:
-        for module, weight in asleep:
+        for module, weight in zero:
             module.register_parameter("weight", weight)
 
 
-def read(model: TappedModel, images: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
-    """What passes each tap that runs; of a module that runs several times, the last time."""
-    taken: dict[str, Tensor] = {}
+def read_taps(model: TappedModel, images: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
+    """The tensor at each tap that runs; for a module that runs several times, that of its last run."""
+    tensors: dict[str, Tensor] = {}
 
     def take(name: str, tensor: Any) -> None:
         if isinstance(tensor, Tensor):
-            taken[name] = taps[name].shaped(tensor).clone()
+            tensors[name] = taps[name].reshape(tensor).clone()
 
     if taps:
         with hooked(model.net, taps, take):
             model.running(images)
-    return taken
+    return tensors
 
 
 @torch.no_grad()
-def proved(model: TappedModel, sites: Sequence[GateSite], images: Tensor) -> dict[str, GateSite]:
-    """By name, the sites for which ``x * gate(z)`` is what their block gives, with the error.
+def verify_sites(model: TappedModel, sites: Sequence[GateSite], images: Tensor) -> dict[str, GateSite]:
+    """By name, the sites whose block returns ``x * gate(z)``, with the relative error.
 
-    In the network's own arithmetic, so that what is left in a network of half precision is one rounding.
+    The product is computed in the network's own precision, so a network of half precision differs by one rounding.
     """
     taps = {f"{k}{i}": getattr(site, k) for i, site in enumerate(sites) for k in ("x", "y", "logits")}
-    taken = read(model, images, taps)
-    calls, good = model.check(), {}
+    tensors = read_taps(model, images, taps)
+    calls, verified = model.check(), {}
     for i, site in enumerate(sites):
-        x, y, z = (taken.get(f"{k}{i}") for k in ("x", "y", "logits"))
+        x, y, z = (tensors.get(f"{k}{i}") for k in ("x", "y", "logits"))
         if x is None or y is None or z is None or site.gate not in calls:
-            continue  # what is not computed for every input is no site
+            continue  # not computed for every input
         try:
             g = site.broadcast(site.nonlinearity(z), x.ndim).to(x.dtype)
-        except Exception:  # the network's own, whatever it is: a gate that cannot be asked is no site
+        except Exception:  # the network's own module may raise anything; a gate that cannot be called is no site
             continue
-        wide = g.ndim == x.ndim and all(n in (1, m) for n, m in zip(g.shape, x.shape, strict=True))
-        if x.shape != y.shape or not wide:
+        fits = g.ndim == x.ndim and all(n in (1, m) for n, m in zip(g.shape, x.shape, strict=True))
+        if x.shape != y.shape or not fits:
             continue
         error = float((x * g - y).float().norm() / y.float().norm().clamp(min=1e-12))
         if error <= max(TOLERANCE, torch.finfo(y.dtype).eps):
-            good[site.name] = replace(site, error=error, calls=calls[site.gate].calls)
-    return good
+            verified[site.name] = replace(site, error=error, calls=calls[site.gate].calls)
+    return verified
 
 
 @torch.no_grad()
-def named_kinds(model: TappedModel, sites: Sequence[GateSite], images: Tensor) -> dict[str, GateSite]:
-    """The sites by name, with the layers of their bottlenecks, and with a kind where their class told none."""
-    wanted = {f"{k}:{s.name}": getattr(s, k) for s in sites if not s.spatial for k in ("x", "logits")}
-    layers = _Layers({len(images) * site.channels for site in sites})
-    with layers.watched(model.net):
-        taken = read(model, images, wanted)
+def describe_sites(model: TappedModel, sites: Sequence[GateSite], images: Tensor) -> dict[str, GateSite]:
+    """The sites by name, with the layers of their bottlenecks, and with a kind if their class gives none."""
+    taps = {f"{k}:{s.name}": getattr(s, k) for s in sites if not s.spatial for k in ("x", "logits")}
+    readers = _SqueezeReaders({len(images) * site.channels for site in sites})
+    with hook_modules(model.net, readers.record):
+        tensors = read_taps(model, images, taps)
     calls = model.check()
-    named = {}
+    described = {}
     for site in sites:
-        fc1, output = ("", None) if site.spatial else layers.reader(site, taken[f"x:{site.name}"])
-        if fc1 and calls[fc1].calls > 1:  # CBAM squeezes twice, through the same layers
+        fc1, output = ("", None) if site.spatial else readers.find(site, tensors[f"x:{site.name}"])
+        if fc1 and calls[fc1].calls > 1:  # the channel attention of CBAM sends two squeezes through the same layers
             fc1, output = "", None
         hidden = None
-        if output is not None and not _same(output, taken[f"logits:{site.name}"]):
+        if output is not None and not _same_values(output, tensors[f"logits:{site.name}"]):
             hidden = Tap(fc1, OUTPUT, True)
         site = replace(site, fc1=fc1, hidden=hidden)
-        named[site.name] = site if site.kind else replace(site, kind=_kind(site, model.net))
-    return named
+        described[site.name] = site if site.kind else replace(site, kind=_name_kind(site, model.net))
+    return described
 
 
 @final
 @dataclass
-class _Layers:
-    """Of one forward, the modules that read as few numbers as a squeeze has, with what they read and give."""
+class _SqueezeReaders:
+    """The modules of one forward whose input has as many numbers as a squeeze, with their inputs and outputs."""
 
     sizes: set[int]
-    seen: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
+    records: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
 
-    @contextmanager
-    def watched(self, net: nn.Module) -> Iterator[None]:
-        handles = [m.register_forward_hook(partial(self._after, name)) for name, m in net.named_modules() if name]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def reader(self, site: GateSite, x: Tensor) -> tuple[str, Tensor | None]:
-        """The first that reads the squeeze and changes it, and what it gives; within the block if there is one."""
+    def find(self, site: GateSite, x: Tensor) -> tuple[str, Tensor | None]:
+        """The first module that reads the squeeze and changes it, and its output; inside the block if possible."""
         squeeze = site.squeezed(x)
-        found = [(name, y) for name, p, y in self.seen if _same(p, squeeze) and not _same(y, squeeze)]
-        inside = [(name, y) for name, y in found if name.startswith(f"{site.x.module}.")]
-        return next(iter([*inside, *found]), ("", None))
+        readers = [
+            (name, y) for name, s, y in self.records if _same_values(s, squeeze) and not _same_values(y, squeeze)
+        ]
+        inside = [(name, y) for name, y in readers if name.startswith(f"{site.x.module}.")]
+        return next(iter([*inside, *readers]), ("", None))
 
-    def _after(self, name: str, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        with unseen():
-            if args and isinstance(args[0], Tensor) and isinstance(output, Tensor) and args[0].numel() in self.sizes:
-                self.seen.append((name, args[0].clone(), output.clone()))
+    def record(self, name: str, _module: nn.Module, args: tuple[Any, ...], _kwargs: Any, output: Any) -> None:
+        with hide_from_modes():
+            x = args[0] if args else None
+            if name and isinstance(x, Tensor) and isinstance(output, Tensor) and x.numel() in self.sizes:
+                self.records.append((name, x.clone(), output.clone()))
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Equal numbers, whatever their shape, of which some are not 0; float32 sums in another order differ by 1e-6."""
+def _same_values(a: Tensor, b: Tensor) -> bool:
+    """Whether a and b hold equal numbers, not all 0, in any shape; float32 sums in another order differ by 1e-6."""
     if a.numel() != b.numel():
         return False
     a, b = a.flatten().float(), b.flatten().float()
@@ -157,7 +175,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return largest > 0 and bool(torch.allclose(a, b, rtol=1e-4, atol=1e-5 * largest))
 
 
-def _kind(site: GateSite, net: nn.Module) -> str:
+def _name_kind(site: GateSite, net: nn.Module) -> str:
     if site.spatial:
         return "spatial gate"
     if not site.fc1:

@@ -1,4 +1,4 @@
-"""Image parameterizations: leaves that gradient ascent moves, and the decoder from leaves to pixels."""
+"""Image parameterizations: the leaves that gradient ascent changes, and the decoder from leaves to pixels."""
 
 from featureviz.image.base import Parameterization as Parameterization
 from featureviz.image.fourier import FourierImage as FourierImage

@@ -1,4 +1,4 @@
-"""The contract of an image parameterization, and what the two families share: size, noise, a starting image."""
+"""The contract of an image parameterization, and helpers for its size, its initial noise and a starting image."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Size = int | tuple[int, int]
 class Parameterization(nn.Module, ABC):
     """N images as leaves and a differentiable decoder: abstract.
 
-    ``forward() -> [N,C,H,W]`` float32 in (0,1), free of randomness. Every leaf has one row an image, and what row i
-    holds at the start depends on the seed and i, never on N: so rows can be rendered in any company.
+    ``forward() -> [N,C,H,W]`` float32 in (0,1), without randomness. Every leaf has one row for each image. The initial
+    row i depends on the seed and on i, but not on N, so an image starts the same in every batch.
     """
 
     @abstractmethod
@@ -29,7 +29,7 @@ class Parameterization(nn.Module, ABC):
 
 
 def height_width(size: Size) -> tuple[int, int]:
-    """``size`` in pixels as (height, width).
+    """The size in pixels as (height, width).
 
     >>> height_width(128), height_width((97, 64))
     ((128, 128), (97, 64))
@@ -40,16 +40,19 @@ def height_width(size: Size) -> tuple[int, int]:
     return height, width
 
 
-def noise(shape: tuple[int, ...], sd: float, seed: int, image_ids: Sequence[int] | None = None) -> Tensor:
-    """``[N, ...]`` normals of standard deviation ``sd``, row i keyed by (seed, image_ids[i]), or (seed, i)."""
+def draw_noise(shape: tuple[int, ...], sd: float, seed: int, image_ids: Sequence[int] | None = None) -> Tensor:
+    """``[N, ...]`` normal numbers of standard deviation ``sd``.
+
+    Row i is a hash of (seed, image_ids[i]), by default of (seed, i).
+    """
     images = shape[0] if image_ids is None else torch.tensor(image_ids)
     if image_ids is not None and len(image_ids) != shape[0]:
-        raise InvalidInput(f"image_ids={list(image_ids)} was given for {shape[0]} images; expected one each")
+        raise InvalidInput(f"image_ids={list(image_ids)} was given for {shape[0]} images; expected one for each image")
     return sd * Rng(seed, images, step=INITIAL).normal(shape[1:])
 
 
-def starting(image: Tensor, n: int | None, channels: int, size: Size | None) -> Tensor:
-    """``image`` as ``[n,channels,H,W]`` float32, checked; one image is repeated n times."""
+def check_start(image: Tensor, n: int | None, channels: int, size: Size | None) -> Tensor:
+    """The starting image, checked, as ``[n,channels,H,W]`` float32; a single image is repeated n times."""
     if image.ndim == 3:
         image = image[None]
     n = n or len(image)

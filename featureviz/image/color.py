@@ -1,8 +1,9 @@
 """Decorrelated colour: the linear map between a parameterization's signal and RGB, and its inverse.
 
-Natural images vary most in brightness, 3.6 and 7.6 times less along the two colour axes. Working in the decorrelated
-basis makes the three cost the same. The matrix is Lucid's (Olah, Mordvintsev & Schubert 2017, "Feature
-Visualization"): the square root of ImageNet's colour covariance by SVD, divided by its largest column norm.
+Natural images vary most in brightness, and 3.6 and 7.6 times less along the two colour axes. In the decorrelated basis
+equal steps along the three axes give these natural proportions. The matrix is Lucid's (Olah, Mordvintsev & Schubert
+2017, "Feature Visualization"): the square root of ImageNet's colour covariance by SVD, divided by its largest column
+norm.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 SVD_SQRT = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
-EPSILON = 5e-4  # the darkest and brightest that a started-from image keeps: half of the 1e-3 it may change by
+EPSILON = 5e-4  # a starting image is clipped to [EPSILON, 1 - EPSILON], where the logit is finite
 
 
 def correlation() -> Tensor:
@@ -25,14 +26,14 @@ def correlation() -> Tensor:
 
 
 def to_image(signal: Tensor, matrix: Tensor | None) -> Tensor:
-    """Unbounded signal ``[N,C,H,W]`` to an image in (0,1): colour matrix, then sigmoid."""
+    """The image in (0,1) of an unbounded signal ``[N,C,H,W]``: colour matrix, then sigmoid."""
     if matrix is not None:
         signal = torch.einsum("dc,nchw->ndhw", matrix, signal)
     return torch.sigmoid(signal)
 
 
 def to_signal(image: Tensor, matrix: Tensor | None) -> Tensor:
-    """The inverse of ``to_image``; values closer than 5e-4 to 0 or 1 are moved there."""
+    """The inverse of ``to_image``; values are first clipped to [5e-4, 1 - 5e-4]."""
     signal = torch.logit(image, eps=EPSILON)
     if matrix is not None:
         signal = torch.einsum("dc,nchw->ndhw", torch.linalg.inv(matrix), signal)

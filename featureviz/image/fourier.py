@@ -1,21 +1,22 @@
-"""Images whose leaves are their spectrum, scaled so that every frequency is as easy to move as natural images do."""
+"""Images whose leaves are their Fourier spectrum, scaled by the amplitudes of natural images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, height_width, noise, starting
+from featureviz.image.base import Parameterization, Size, check_start, draw_noise, height_width
 
 
 def frequency_scale(height: int, width: int, decay: float) -> Tensor:
-    """``sqrt(HW) / max(f, 1 / max(H, W))^decay / 4``, ``[H, W//2+1]``, f in cycles a pixel.
+    """``sqrt(HW) / max(f, 1 / max(H, W))^decay / 4``, ``[H, W//2+1]``, f in cycles per pixel.
 
-    Natural amplitudes fall as 1/f. The square root undoes irfft2's normalisation; the 4 is Lucid's, and with
-    ``sd=0.01`` gives its initial contrast.
+    Amplitudes of natural images fall as 1/f. The square root undoes the normalisation of irfft2. The 4 is Lucid's; with
+    ``sd=0.01`` it gives Lucid's initial contrast.
     """
     fy = torch.fft.fftfreq(height)[:, None]
     fx = torch.fft.rfftfreq(width)[None, :]
@@ -23,21 +24,22 @@ def frequency_scale(height: int, width: int, decay: float) -> Tensor:
     return (height * width) ** 0.5 / f**decay / 4.0
 
 
+@final
 class FourierImage(Parameterization):
     """N images of scaled Fourier coefficients: ``sigmoid(C irfft2(s * z))`` (Lucid's ``fft_image``).
 
     z is the leaf ``[N,C,H,W//2+1,2]`` (real and imaginary part), s is ``frequency_scale``, C the colour matrix.
 
     Args:
-        n: number of images; taken from ``image`` where left out, else 1.
-        size: side, or (height, width), in pixels, odd ones too; taken from ``image`` where left out.
-        channels: 3, or any other number, for which there is no colour to decorrelate.
-        decorrelate: work in decorrelated colour (RGB only).
-        decay: power of 1/f in the scale; 1 is natural, more is smoother.
+        n: number of images; by default that of ``image``, or 1.
+        size: side, or (height, width), in pixels, even or odd; by default that of ``image``, or 128.
+        channels: 3 for RGB; any other number has no colour to decorrelate.
+        decorrelate: use decorrelated colour (RGB only).
+        decay: power of 1/f in the scale; 1 is that of natural images, a larger one gives smoother images.
         sd: standard deviation of the initial noise in z (Lucid: 0.01).
-        seed: image i starts from noise keyed by (seed, i),
-        image_ids: or by (seed, image_ids[i]).
-        image: start from this instead of noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]; it comes back within 1e-3.
+        seed: of the initial noise.
+        image_ids: the noise of image i is a hash of (seed, image_ids[i]); by default of (seed, i).
+        image: starts from this and not from noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1], reproduced to within 1e-3.
 
     >>> FourierImage(2, (5, 7))().shape
     torch.Size([2, 3, 5, 7])
@@ -58,12 +60,12 @@ class FourierImage(Parameterization):
     ) -> None:
         super().__init__()
         self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
-        start = None if image is None else starting(image, n, channels, size)
+        start = None if image is None else check_start(image, n, channels, size)
         self.size = height_width(128 if size is None else size) if start is None else (start.shape[-2], start.shape[-1])
         self.decay = decay
         self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
         if start is None:
-            leaf = noise((n or 1, channels, *self.scale.shape, 2), sd, seed, image_ids)
+            leaf = draw_noise((n or 1, channels, *self.scale.shape, 2), sd, seed, image_ids)
         else:
             spectrum = torch.fft.rfft2(color.to_signal(start.cpu(), self.matrix))
             leaf = torch.view_as_real(spectrum / self.scale)

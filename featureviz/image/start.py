@@ -1,9 +1,10 @@
-"""The images that a render starts from, made of whatever the caller gave."""
+"""The images that a render starts from."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from torch import Tensor
@@ -14,7 +15,10 @@ from featureviz.image.fourier import FourierImage
 
 
 class MakeImages(Protocol):
-    """Makes ``n`` images of ``size``; image i depends on ``seed`` and on its own number alone, ``image_ids[i]`` or i."""
+    """A factory of ``n`` images of ``size``: ``make(n, size, seed=, image_ids=)``.
+
+    Image i depends on ``seed`` and on ``image_ids[i]`` (by default i) alone.
+    """
 
     def __call__(
         self, n: int, size: Size, /, *, seed: int = 0, image_ids: Sequence[int] | None = None
@@ -30,20 +34,30 @@ def start_images(
     image_ids: Sequence[int] | None = None,
     channels: int = 3,
 ) -> Parameterization:
-    """``n`` images of what was asked for: a picture, a parameterization, what makes one, or noise by default.
+    """``n`` images to optimise, from what the caller gave as ``image``.
+
+    Args:
+        image: a picture ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]; a parameterization, which is copied; a factory; or None
+            for a ``FourierImage`` that starts from noise.
+        n: number of images; with ``image_ids``, 1 stands for their number.
+        size: side, or (height, width), in pixels.
+        seed, image_ids: of the initial noise.
+        channels: of a ``FourierImage``.
+
+    Raises:
+        InvalidInput: the factory returns something else than ``n`` images.
 
     >>> len(start_images(None, 1, 64, image_ids=[3, 5])), start_images(None, 2, (48, 64))().shape
     (2, torch.Size([2, 3, 48, 64]))
     """
-    if image is None:
-        count = n if image_ids is None or n > 1 else len(image_ids)
-        return FourierImage(count, size, seed=seed, image_ids=image_ids, channels=channels)
     if isinstance(image, Tensor):
         return FourierImage(n if n > 1 else None, image=image, channels=channels)
     if isinstance(image, Parameterization):
         return copy.deepcopy(image)
-    made = image(n, size, seed=seed, image_ids=image_ids)
-    if not isinstance(made, Parameterization) or len(made) != n:
-        count = f" of {len(made)}" if isinstance(made, Parameterization) else ""
-        raise InvalidInput(f"image({n}, {size}, seed={seed}) gave {type(made).__name__}{count}; expected {n} images")
-    return made
+    make = partial(FourierImage, channels=channels) if image is None else image
+    n = n if image_ids is None or n > 1 else len(image_ids)
+    images = make(n, size, seed=seed, image_ids=image_ids)
+    if not isinstance(images, Parameterization) or len(images) != n:
+        count = f" of {len(images)}" if isinstance(images, Parameterization) else ""
+        raise InvalidInput(f"image({n}, {size}, seed={seed}) gave {type(images).__name__}{count}; expected {n} images")
+    return images

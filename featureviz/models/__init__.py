@@ -1,4 +1,4 @@
-"""Networks by name: the embedded one, torchvision's, timm's."""
+"""Networks by name: the embedded network, those of torchvision and of timm."""
 
 from featureviz.models import embedded as embedded
 from featureviz.models.loading import load as load

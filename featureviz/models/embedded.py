@@ -1,8 +1,8 @@
 """The network that ships inside the package: a MobileNetV3 of 0.6 M parameters with nine SE blocks.
 
-It is torchvision's own ``MobileNetV3`` class, only narrow and shallow, so whatever works on it works on
-``mobilenet_v3_small`` and ``mobilenet_v3_large``. It was distilled from EfficientNet-Lite0 by
-``scripts/train_embedded.py``; the model card is ``docs/embedded.md``.
+It is a narrow and shallow instance of torchvision's ``MobileNetV3`` class, so what works on it also works on
+``mobilenet_v3_small`` and ``mobilenet_v3_large``. ``scripts/train_embedded.py`` distilled it from EfficientNet-Lite0.
+The model card is ``docs/embedded.md``.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from importlib.resources import as_file, files
 import torch
 from torch import Tensor, nn
 
+from featureviz.image.base import Size
 from featureviz.models.wrapping import wrap
 from featureviz.network.model import TappedModel
 
-# (in, kernel, expanded, out, stride) of each inverted residual; an SE block with hard-sigmoid in every one.
+# (in, kernel, expanded, out, stride) of each inverted residual; each has an SE block with hard-sigmoid.
 BLOCKS = (
     (16, 3, 48, 16, 1),
     (16, 3, 64, 24, 2),
@@ -32,7 +33,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def embedded_net() -> nn.Module:
-    """The architecture with fresh weights: ``[N,3,96,96]`` normalised RGB to ``[N,1000]`` logits.
+    """The architecture with random weights: ``[N,3,96,96]`` normalised RGB to ``[N,1000]`` logits.
 
     >>> sum(p.numel() for p in embedded_net().parameters())
     602504
@@ -43,25 +44,19 @@ def embedded_net() -> nn.Module:
     return MobileNetV3(rows, last_channel=128, dropout=0.0)
 
 
-def load(size: int | tuple[int, int] | None = None) -> TappedModel:
-    """The trained network, ready to tap."""
+def load(size: Size | None = None) -> TappedModel:
+    """The trained network; ``size`` replaces its input size of 96 pixels."""
     net = embedded_net()
-    net.load_state_dict({name: _full(t) for name, t in _saved("embedded.pt").items()})
-    return wrapped(net, size)
+    with as_file(files("featureviz.models") / "embedded.pt") as path:
+        state: dict[str, Tensor] = torch.load(path, weights_only=True)
+    # The file holds half precision; the network computes in float32.
+    net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
+    return wrap_embedded(net, size)
 
 
-def wrapped(net: nn.Module, size: int | tuple[int, int] | None = None) -> TappedModel:
-    """An ``embedded_net`` with its preprocessing and ImageNet's class names."""
+def wrap_embedded(net: nn.Module, size: Size | None = None) -> TappedModel:
+    """Wrap an ``embedded_net`` with its preprocessing and the class names of ImageNet."""
     from torchvision.models import MobileNet_V3_Large_Weights
 
     labels = MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
     return wrap(net, mean=MEAN, std=STD, size=size or SIZE, labels=labels, name="embedded")
-
-
-def _saved(name: str) -> dict[str, Tensor]:
-    with as_file(files("featureviz.models") / name) as path:
-        return torch.load(path, weights_only=True)
-
-
-def _full(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor  # shipped in half precision

@@ -1,13 +1,14 @@
-"""Weights from files and from hubs, into a network."""
+"""Weights of a network: random, downloaded or from a file."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featureviz.errors import FeaturevizError, ModelError
 
@@ -15,54 +16,71 @@ Weights = str | os.PathLike[str] | None
 DEFAULT = "default"
 
 
-def created(label: str, create: Any, *args: Any, **options: Any) -> nn.Module:
+def build(name: str, make: Callable[[bool], nn.Module], weights: Weights) -> nn.Module:
+    """``make(pretrained)`` with its library's weights, with random ones (None), or with those of a file.
+
+    An error names the network and gives the remedy.
+    """
+    if weights == DEFAULT:
+        return _download(name, make)
     try:
-        return create(*args, **options)
-    except (RuntimeError, TypeError, ValueError) as error:  # an unknown tag behind the dot, or an unknown option
-        raise ModelError(f"{label} cannot be made: {error}; leave out what follows its dot or question mark") from error
+        net = make(False)
+    except (RuntimeError, TypeError, ValueError) as error:  # an unknown tag after the dot, or an unknown option
+        raise ModelError(f"{name} cannot be built: {error}; leave out its tag or its options") from error
+    return load_state(net, weights)
 
 
-def downloaded(name: str, make: Any) -> nn.Module:
-    try:
-        return make()
-    except FeaturevizError:
-        raise
-    except Exception as error:  # hubs fail in as many ways as there are hubs
-        raise ModelError(
-            f"the weights of {name} cannot be downloaded ({type(error).__name__}: {error}); give weights=PATH to a"
-            " state dict that you have (--weights PATH), or weights=None for random ones (--weights none)"
-        ) from error
+def load_state(net: nn.Module, weights: Weights) -> nn.Module:
+    """Load a state dict from a file into ``net``; None leaves the random weights.
 
-
-def with_state(net: nn.Module, weights: Weights) -> nn.Module:
+    Up to half of the tensors may be missing, with a warning: a file of features has no classifier.
+    """
     if weights is None:
         return net
     path = os.fspath(weights)
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            read: Any = load_file(path)
-        else:
-            read = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        raise ModelError("reading .safetensors needs safetensors; pip install safetensors") from error
-    except Exception as error:
-        raise ModelError(
-            f"cannot read weights from {path}: {error}; expected a state dict (.pt, .pth, .safetensors)"
-        ) from error
-    if not isinstance(read, dict):
-        raise ModelError(f"{path} holds a {type(read).__name__}; expected a state dict, name to tensor")
-    state: dict[str, torch.Tensor] = read.get("state_dict", read)
+    state = _read_state(path)
     own = net.state_dict()
     wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     if wrong or len(missing) > len(own) // 2:
         raise ModelError(
             f"{path} does not fit {type(net).__name__}: {len(missing)} of {len(own)} tensors are missing, {len(wrong)}"
-            f" have another shape, first {(wrong or missing)[0]!r}"
+            f" have another shape, the first is {(wrong or missing)[0]!r}"
         )
     if missing:
-        warnings.warn(f"{path} lacks {len(missing)} tensors, which stay random, first {missing[0]!r}", stacklevel=4)
+        warnings.warn(
+            f"{path} lacks {len(missing)} tensors, which stay random; the first is {missing[0]!r}", stacklevel=5
+        )
     net.load_state_dict(state, strict=False)
     return net
+
+
+def _download(name: str, make: Callable[[bool], nn.Module]) -> nn.Module:
+    try:
+        return make(True)
+    except FeaturevizError:
+        raise
+    except Exception as error:  # every hub has errors of its own
+        raise ModelError(
+            f"the weights of {name} cannot be downloaded ({type(error).__name__}: {error}); give weights=PATH to a"
+            " state dict that you have (--weights PATH), or weights=None for random ones (--weights none)"
+        ) from error
+
+
+def _read_state(path: str) -> dict[str, Tensor]:
+    try:
+        if path.endswith(".safetensors"):
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise ModelError("reading .safetensors needs safetensors; pip install safetensors") from error
+    except Exception as error:
+        raise ModelError(
+            f"cannot read weights from {path}: {error}; expected a state dict (.pt, .pth, .safetensors)"
+        ) from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds a {type(content).__name__}; expected a state dict, name to tensor")
+    return content.get("state_dict", content)

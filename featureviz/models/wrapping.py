@@ -1,4 +1,4 @@
-"""Any network of one's own, ready to be visualised."""
+"""Wrapping of any network for visualisation."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def wrap(
     channels: int = 3,
     name: str = "",
 ) -> TappedModel:
-    """Make any network ready to be visualised; the network itself is left exactly as it is.
+    """Wrap a network for visualisation. The network itself is not changed.
 
     Args:
         net: any ``nn.Module``.
-        mean: subtracted from images in [0,1], a number or one a channel; 0 if left out.
-        std: divided by afterwards; 1 if left out.
-        size: the input the network wants: a number for the short side, (height, width), or None for any.
+        mean: subtracted from images in [0,1]: a number, or one for each channel; None for 0.
+        std: the divisor after that: a number, or one for each channel; None for 1.
+        size: the network's input size in pixels: a number for the short side, (height, width), or None for any size.
         labels: class names, for ``Logit("golden retriever")``.
-        forward_fn: ``forward_fn(net, x)`` in the place of ``net(x)``, for what is not a plain image classifier.
+        forward_fn: replaces the call ``net(x)`` by ``forward_fn(net, x)``, for a network that is called in another way.
         channels: image channels, 3 for RGB.
-        name: what reports call it.
+        name: the network's name in reports.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())

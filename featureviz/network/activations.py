@@ -1,4 +1,4 @@
-"""What a forward hands to an objective: tensors by name, and which image each row is a view of."""
+"""What an objective gets from a forward: tensors by name, and the image that each row is a view of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featureviz.errors import InvalidInput, unknown
 class Rows:
     """The rows of a batch, image-major: row ``i * views + k`` is view k of image ``images[i]``.
 
-    ``image`` is the same as a device tensor ``[M]``, made once, so that a step copies nothing from the host.
+    ``image`` ``[M]`` says the same on the device. It is made once, so that a step copies nothing from the host.
     """
 
     images: tuple[int, ...]
@@ -25,10 +25,10 @@ class Rows:
     image: Tensor
 
     @classmethod
-    def of(cls, images: int | Sequence[int], views: int = 1, device: torch.device | str | None = None) -> Rows:
-        """Rows for that many images, or for those numbers.
+    def make(cls, images: int | Sequence[int], views: int = 1, device: torch.device | str | None = None) -> Rows:
+        """Rows for so many images, or for images with these numbers.
 
-        >>> Rows.of(2, views=3).image.tolist()
+        >>> Rows.make(2, views=3).image.tolist()
         [0, 0, 0, 1, 1, 1]
         """
         numbers = tuple(range(images)) if isinstance(images, int) else tuple(images)
@@ -40,11 +40,11 @@ class Rows:
 
 @final
 class Activations(Mapping[str, Tensor]):
-    """Tensors ``[M, ...]`` by the names that were asked for; a wrong name gets the nearest ones.
+    """Tensors ``[M, ...]`` by name. An unknown name is an error that lists the nearest ones.
 
-    ``rows`` tells the image of each row, ``labels`` the model's class names if it has any.
+    ``rows`` says which image each row belongs to; ``labels`` are the class names of the model, if it has any.
 
-    >>> a = Activations({"conv": torch.zeros(2, 8, 4, 4)}, Rows.of(2))
+    >>> a = Activations({"conv": torch.zeros(2, 8, 4, 4)}, Rows.make(2))
     >>> a["conv"].shape
     torch.Size([2, 8, 4, 4])
     """
@@ -64,7 +64,7 @@ class Activations(Mapping[str, Tensor]):
         return len(self._tensors)
 
     def per_image(self) -> list[Activations]:
-        """One ``Activations`` an image, in order; splits once, so its gradient is one concatenation."""
+        """One ``Activations`` for each image, in order. All are split at once, so the gradient is one concatenation."""
         views = self.rows.views
         parts = {name: tensor.split(views) for name, tensor in self._tensors.items()}
         images = self.rows.image.split(views)
@@ -76,7 +76,7 @@ class Activations(Mapping[str, Tensor]):
     def channels(self, name: str, units: Sequence[int], index: Tensor) -> Tensor:
         """Channel ``units[0]`` of every row, or ``units[i]`` of the rows of image i: ``[M,C,...]`` to ``[M,...]``.
 
-        ``index`` is ``units`` on the device: one gather serves N different units, and a captured one any others.
+        ``index`` holds ``units`` on the device. N images with N different units are one gather.
         """
         a = self[name]
         if a.ndim == 3:
@@ -85,7 +85,7 @@ class Activations(Mapping[str, Tensor]):
             worst = max(units, key=lambda u: u if u >= 0 else -u - 1)
             count = a.shape[1] if a.ndim > 1 else 0
             raise InvalidInput(f"channel {worst} of {name!r} was asked for; it has {count}: 0 to {count - 1}")
-        index = index.to(a.device)  # an objective that no ascent has prepared may be elsewhere
+        index = index.to(a.device)  # an objective that no ascent has prepared may be on another device
         if len(units) == 1:
             return a.index_select(1, index).squeeze(1)
         if max(self.rows.images) >= len(units):
@@ -95,6 +95,6 @@ class Activations(Mapping[str, Tensor]):
         return a[torch.arange(len(a), device=a.device), index[self.rows.image]]
 
     def means(self, name: str, units: Sequence[int], index: Tensor) -> Tensor:
-        """``channels``, the mean over positions where there are any: ``[M]``."""
+        """The mean of ``channels`` over all positions, if the layer has positions: ``[M]``."""
         a = self.channels(name, units, index)
         return a.flatten(1).mean(1) if a.ndim > 1 else a

@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from featureviz.network.taps import unseen
+from featureviz.network.taps import hide_from_modes
 
 Change = Callable[[Tensor], Tensor]  # of [M,C] gate values or logits, or of a spatial gate's [M,H*W]
 
@@ -74,10 +74,10 @@ def interventions_on(model: str) -> tuple[Intervention, ...]:
 
 
 def _before(intervention: Intervention, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    with unseen():
+    with hide_from_modes():
         return (intervention.changed(args[0]), *args[1:])
 
 
 def _after(intervention: Intervention, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-    with unseen():
+    with hide_from_modes():
         return intervention.changed(output)

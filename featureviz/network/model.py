@@ -115,7 +115,7 @@ class TappedModel(nn.Module):
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
         taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
         taken = self.isolated().read(x, taps, layers, redirect=is_redirected(self.key))
-        return Activations(taken, rows or Rows.of(len(x), device=x.device), self.labels)
+        return Activations(taken, rows or Rows.make(len(x), device=x.device), self.labels)
 
     def isolated(self) -> RunningCopy:
         """A copy with modules of its own, to hook and throw away; interventions that are in force act on it."""

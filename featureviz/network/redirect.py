@@ -1,7 +1,7 @@
-"""Redirected gradients: a way up for units that are dead on the starting image, after Lucid's ``redirected_relu_grad``.
+"""Redirected gradients help units that are dead on the first image, as Lucid's ``redirected_relu_grad`` does.
 
-A dead unit's slope is zero, so an image that starts there stays there. For the first steps the activation's backward
-is replaced: in a row where it passes nothing back, it passes what would lead the unit out of its flat end.
+The slope of a dead unit is zero, so an image that starts there cannot leave. In the first steps the backward pass of
+the activation is replaced: where it passes no gradient for a whole image, it passes one that leads out of the flat end.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _REDIRECTED: ContextVar[frozenset[str]] = ContextVar("redirected models", defaul
 @final
 @dataclass(frozen=True)
 class _Activation:
-    """A function that is flat up to ``low`` and from ``high`` on, and the ``slope`` to assume there.
+    """A function that is flat below ``low`` and above ``high``, and the ``slope`` that is assumed there.
 
-    ``gradient(grad, kept)`` is autograd's own. As in autograd what is kept for it is the input or the output, never the
-    other one, which the network may overwrite; ``low`` and ``high`` are of the one that is kept.
+    ``gradient(grad, kept)`` is the gradient of autograd. ``kept`` is the input or the output, the one that autograd
+    keeps too, because the network may overwrite the other one. ``low`` and ``high`` are values of the one that is kept.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -55,11 +55,11 @@ _RELU = _Activation(
 )
 _RELU6 = _clip(0.0, 6.0)
 _HARDSIGMOID = _Activation(F.hardsigmoid, torch.ops.aten.hardsigmoid_backward, 1 / 6, -3.0, 3.0)
-# Between a hard-swish's flat end, x <= -3, and where it fires, x > 0, lies a well: its own slope leads back to -3.
-# With the end at -3 no unit came across; with it at 0 the well counts as dead.
+# A hard-swish is flat for x <= -3 and falls between -3 and its minimum, so its own slope leads back to -3. With the
+# flat end at -3 no unit got out in our tests; with the end at 0 the whole valley counts as dead.
 _HARDSWISH = _Activation(F.hardswish, torch.ops.aten.hardswish_backward, 1.0, 0.0)
-# A sigmoid's slope fades and Adam scales it up again, so |z| < 12 is no flat end. Further out its slope at 12 goes on:
-# with 1/4 instead the gradient would collapse on leaving, and Adam's steps for a thousand more with it.
+# The slope of a sigmoid becomes small, and Adam scales it up again, so |z| < 12 does not count as flat. Beyond that the
+# slope at 12 is used. With 1/4 instead, the gradient would fall so much when the unit gets out that Adam stands still.
 _SHUT = 1 / (1 + math.exp(12))
 _SIGMOID = _Activation(
     torch.sigmoid, torch.ops.aten.sigmoid_backward, _SHUT * (1 - _SHUT), _SHUT, 1 - _SHUT, keeps_output=True
@@ -75,11 +75,11 @@ _BY_FUNCTION: dict[Callable[..., Any], _Activation] = {
 
 @contextmanager
 def redirected(model: nn.Module) -> Iterator[None]:
-    """Gradients of what ``model`` computes while this lasts find a way through dead activations.
+    """Inside the block, gradients pass through activations of ``model`` that are dead.
 
-    Row by row and activation by activation: where every entry lies in a flat end or passes nothing back, those in a
-    flat end pass ``slope * grad`` if it leads out of that end. Nothing else changes, least of all values. ``grad`` is
-    of what is minimised, the negated score, so a negative one raises its entry.
+    This is decided for each row of each activation. If no entry of a row passes a gradient, then its entries in a flat
+    end pass ``slope * grad``, where that leads out of the flat end. Values do not change. ``grad`` is the gradient of
+    what is minimised, the negated score, so a negative one raises its entry.
 
     ==============  ==================  =======
     activation      flat ends           slope
@@ -91,8 +91,8 @@ def redirected(model: nn.Module) -> Iterator[None]:
     Sigmoid         x <= -12, x >= 12   6.1e-6
     ==============  ==================  =======
 
-    Modules and functions alike, in place or not; not ``clamp``, which has other uses. A row is an entry of the first
-    dimension. Meant for the first steps: Lucid takes 16. Nothing here waits for the device.
+    It works for modules and functions, in place or not, but not for ``clamp``, which has other uses. A row is an entry
+    of the first dimension. It is meant for the first steps: Lucid takes 16. Nothing here waits for the device.
 
     Raises ``InvalidInput`` if ``model`` is not wrapped.
 
@@ -112,7 +112,8 @@ def redirected(model: nn.Module) -> Iterator[None]:
     key = getattr(model, "key", None)
     if not isinstance(key, str):
         raise InvalidInput(
-            f"a {type(model).__name__} was given for the model; wrap it first: fv.wrap(net, mean=..., std=..., size=...)"
+            f"a {type(model).__name__} was given for the model; wrap it first:"
+            " fv.wrap(net, mean=..., std=..., size=...)"
         )
     before = _REDIRECTED.get()
     try:
@@ -144,7 +145,7 @@ class Redirection(TorchFunctionMode):
         if kwargs.get("inplace") or func.__name__.endswith("_"):
             if known.keeps_output:
                 return _Redirected.apply(x, known, True)
-            return x.copy_(_Redirected.apply(x.clone(), known))  # of a clone, whose values backward will still find
+            return x.copy_(_Redirected.apply(x.clone(), known))  # the backward pass needs the values of the clone
         return _Redirected.apply(x, known)
 
 
@@ -169,21 +170,21 @@ class _Redirected(torch.autograd.Function):
         if _on_host(kept) and _alive(ordinary, kept, a):
             return ordinary, None, None
         below, above = kept <= a.low, kept >= a.high
-        nothing = (below | above | (ordinary == 0))[..., None]  # never of one dimension, so that a row can be reduced
+        nothing = (below | above | (ordinary == 0))[..., None]  # one more dimension, so that every row can be reduced
         dead = nothing.all(tuple(range(1, nothing.ndim)), keepdim=True)[..., 0]
-        outwards = (below & (grad < 0)) | (above & (grad > 0))  # out of the flat end: a descent step goes against grad
+        outwards = (below & (grad < 0)) | (above & (grad > 0))  # out of the flat end, because a step goes against grad
         return torch.where(dead & outwards, a.slope * grad, ordinary), None, None
 
 
 def _on_host(tensor: Tensor) -> bool:
-    """Whether looking at a number waits for no device."""
+    """Whether reading a number of this tensor does not wait for a device."""
     return tensor.device.type == "cpu"
 
 
 def _alive(ordinary: Tensor, kept: Tensor, a: _Activation) -> bool:
-    """Whether some entry of every row is seen at a glance, in the middle row of its map, to pass something back.
+    """Whether the middle row of each map shows, for every image, that some entry passes a gradient.
 
-    Then nothing is redirected, and the passes over whole maps that it takes to know better are spared.
+    Then nothing is redirected, and passes over whole maps are saved.
     """
     if kept.ndim > 2:
         middle = kept.shape[-2] // 2

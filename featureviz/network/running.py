@@ -76,7 +76,7 @@ class RunningCopy(nn.Module):
                 raise ModelError(f"layer {name!r} gives a {type(tensor).__name__}, not a tensor; tap a layer inside it")
             read.add(name)
             last = not whole and len(read) == len(taps)
-            tensor = taps[name].shaped(tensor)
+            tensor = taps[name].reshape(tensor)
             taken[name] = tensor if last else tensor.clone()  # what runs on may overwrite it in place
             if last:
                 raise Reached

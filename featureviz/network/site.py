@@ -79,7 +79,7 @@ class Gates(Mapping[str, GateSite]):
             )
         raise unknown("gate", name, self._sites, "`fv.gates(model)` lists them.")
 
-    def at(self, site: str | GateSite) -> GateSite:
+    def resolve(self, site: str | GateSite) -> GateSite:
         """The model's own site of that name, or of the name of a site of the same network."""
         return self[site if isinstance(site, str) else site.name]
 

@@ -1,4 +1,4 @@
-"""Reading a network from outside: where, which layers there are, and hooks that live for one forward."""
+"""Reading a network from outside: taps, the list of layers, and hooks that last for one forward."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from featureviz.errors import out_of_memory
 
 INPUT, OUTPUT = "input", "output"
-GATE, GATE_VALUE = "gate:", "gate value:"  # followed by the name of a gated block, as are these:
+GATE, GATE_VALUE = "gate:", "gate value:"  # these prefixes and the next are followed by the name of a gated block
 PRE_GATE, GATED, BOTTLENECK = "pregate:", "gated:", "bottleneck:"
 
 
 @final
 @dataclass(frozen=True)
 class Tap:
-    """Where a tensor is read: a module's path and the side of it, ``output`` or ``input``.
+    """Where a tensor is read: the path of a module, and ``side``, its output or its input.
 
-    ``flat`` makes it [M,C]; ``axis`` is where its channels lie, which are moved to axis 1.
+    ``flat`` makes the tensor ``[M,C]``. ``axis`` is the axis of its channels, which are moved to axis 1.
     """
 
     module: str
@@ -32,7 +32,7 @@ class Tap:
     flat: bool = False
     axis: int = 1
 
-    def shaped(self, tensor: Tensor) -> Tensor:
+    def reshape(self, tensor: Tensor) -> Tensor:
         tensor = tensor.flatten(1) if self.flat else tensor
         return tensor if self.axis == 1 else tensor.movedim(self.axis, 1)
 
@@ -40,7 +40,7 @@ class Tap:
 @final
 @dataclass(frozen=True)
 class Layer:
-    """One row of ``fv.layers``: a module that ran, in order of running, with its output's shape for one image."""
+    """One row of ``fv.layers``: a module that runs, and the shape of its output for one image."""
 
     name: str
     type: str
@@ -58,12 +58,12 @@ class Layer:
 
 
 class Reached(BaseException):
-    """Every wanted tap has been read: leave the network. Not an Exception, so a network's own handlers let it pass."""
+    """Every tap has been read, so the network is left. No ``Exception``: the handlers of a network let it pass."""
 
 
 @contextmanager
 def hooked(net: nn.Module, taps: Mapping[str, Tap], take: Callable[[str, Any], None]) -> Iterator[None]:
-    """While it lasts, ``take(name, tensor)`` gets what passes each tap."""
+    """Inside the block, ``take(name, tensor)`` is called with what passes each tap."""
     handles = []
     try:
         for name, tap in taps.items():
@@ -79,7 +79,7 @@ def hooked(net: nn.Module, taps: Mapping[str, Tap], take: Callable[[str, Any], N
 
 
 def survey(net: nn.Module, run: Callable[[], Any]) -> tuple[dict[str, Layer], Exception | None]:
-    """The modules that run in ``run()``, in order of ending, and what stopped it, if anything did."""
+    """The modules that run in ``run()``, in the order in which they end, and the error that stopped it, if any."""
     modules = {name: module for name, module in net.named_modules() if name}
     outputs: dict[str, tuple[tuple[int, ...], str]] = {}
     calls: Counter[str] = Counter()
@@ -93,24 +93,24 @@ def survey(net: nn.Module, run: Callable[[], Any]) -> tuple[dict[str, Layer], Ex
     with hooked(net, {name: Tap(name) for name in modules}, note), torch.no_grad():
         try:
             run()
-        except Exception as error:  # the caller's network may raise anything; it is raised where it matters
+        except Exception as error:  # the network may raise anything; it is raised when a layer needs it
             if out_of_memory(error):
-                raise  # which may have passed by the next time
+                raise  # there may be memory the next time
             failure = error
     ran = {n: Layer(n, type(modules[n]).__name__, s, calls[n], gives) for n, (s, gives) in outputs.items()}
     return ran, failure
 
 
 def _before(take: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...]) -> None:
-    with unseen():
+    with hide_from_modes():
         take(args[0])
 
 
 def _after(take: Callable[[Any], None], _module: nn.Module, _args: Any, output: Any) -> None:
-    with unseen():
+    with hide_from_modes():
         take(output)
 
 
-def unseen() -> AbstractContextManager[None]:
-    """What a hook computes is not the network's own: gates found in bare functions are known by counting calls."""
+def hide_from_modes() -> AbstractContextManager[None]:
+    """Hide what a hook computes from function modes: gates in plain functions are found by counting calls."""
     return torch._C.DisableTorchFunction()

@@ -1,6 +1,6 @@
-"""Attention blocks to build networks from, or to visualise: squeeze-and-excitation, spatial attention, CBAM.
+"""Attention blocks for networks of your own: squeeze-and-excitation, channel attention, spatial attention, CBAM.
 
-Each of them is ``y = x * gate(z)`` with an ``nn.Sigmoid`` of its own for every gate, so each step can be hooked.
+Each gate is ``y = x * gate(z)`` with its own ``nn.Sigmoid``, so every step can be hooked.
 """
 
 from featureviz.nn.attention import CBAM as CBAM

@@ -1,4 +1,4 @@
-"""Attention by gating: which channels, which positions, and both in turn. Every block is ``y = x * gate(z)``."""
+"""Attention by gates on channels, on positions, and on both. Every gate is ``y = x * gate(z)``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,27 @@ from torch import Tensor, nn
 from featureviz.errors import InvalidInput
 
 
+class _ChannelGate(nn.Module):
+    """The layers of a channel gate, a bottleneck between two linear layers and a sigmoid: abstract."""
+
+    def __init__(self, in_channels: int, reduction: int = 16, *, bias: bool = True) -> None:
+        super().__init__()
+        self.in_channels = _check_positive("in_channels", in_channels)
+        self.reduction = _check_positive("reduction", reduction)
+        units = max(1, in_channels // reduction)
+        self.fc1 = nn.Linear(in_channels, units, bias=bias)
+        self.relu = nn.ReLU()
+        self.fc2 = nn.Linear(units, in_channels, bias=bias)
+        self.gate = nn.Sigmoid()
+
+
 @final
-class SEModule(nn.Module):
-    """Squeeze-and-excitation: one weight in (0,1) for each channel, from the averages of all channels.
+class SEModule(_ChannelGate):
+    """Squeeze-and-excitation: one weight in (0,1) for each channel, computed from the averages of all channels.
 
     ``s = mean(x)`` over the spatial dimensions, ``z = W2 relu(W1 s + b1) + b2``, ``y = x * sigmoid(z)``.
-    ``[N,C,*spatial]`` to the same shape, any number of spatial dimensions; with none, x is its own average. The
-    logits z ``[N,C]`` are what enters ``gate``.
+    ``[N,C,*spatial]`` to the same shape, with any number of spatial dimensions; without any, ``s = x``. The logits z
+    ``[N,C]`` are the input of ``gate``.
 
     Source: Hu, Shen and Sun 2018, "Squeeze-and-Excitation Networks".
 
@@ -26,9 +40,9 @@ class SEModule(nn.Module):
         bias: whether the two fully connected layers have biases.
 
     Raises:
-        InvalidInput: a number that is no integer of at least 1; when called, an input that is not ``[N,C,*spatial]``.
+        InvalidInput: a size that is no integer of at least 1; in a call, an input that is not ``[N,C,*spatial]``.
 
-    Three channels whose averages are 2, 0.5 and 1, and one unit between:
+    Three channels with averages 2, 0.5 and 1, and a bottleneck of one unit:
 
     >>> block = SEModule(3, reduction=3, bias=False)
     >>> w1, w2 = torch.tensor([[0.2, 0.4, 0.1]]), torch.tensor([[0.5], [1.0], [-0.5]])
@@ -41,27 +55,17 @@ class SEModule(nn.Module):
     [1.17, 0.33, 0.41]
     """
 
-    def __init__(self, in_channels: int, reduction: int = 16, *, bias: bool = True) -> None:
-        super().__init__()
-        self.in_channels, self.reduction = _whole("in_channels", in_channels), _whole("reduction", reduction)
-        units = max(1, in_channels // reduction)
-        self.fc1 = nn.Linear(in_channels, units, bias=bias)
-        self.relu = nn.ReLU()
-        self.fc2 = nn.Linear(units, in_channels, bias=bias)
-        self.gate = nn.Sigmoid()
-
     def forward(self, x: Tensor) -> Tensor:
-        """``[N,C,*spatial]`` to the same shape."""
-        squeezed = _positions(x, self.in_channels, "SEModule").mean(2)
-        return x * _as_wide(self.gate(self.fc2(self.relu(self.fc1(squeezed)))), x)
+        squeezed = _flatten_positions(x, self.in_channels, "SEModule").mean(2)
+        return x * _expand(self.gate(self.fc2(self.relu(self.fc1(squeezed)))), x)
 
 
 @final
-class ChannelAttention(nn.Module):
-    """CBAM's channel attention: squeeze-and-excitation that looks at the maxima too.
+class ChannelAttention(_ChannelGate):
+    """CBAM's channel attention: squeeze-and-excitation from averages and maxima.
 
-    ``z = mlp(mean(x)) + mlp(max(x))`` over the spatial dimensions with one mlp for both, ``y = x * sigmoid(z)``.
-    ``[N,C,*spatial]`` to the same shape. Mean and maximum pass the mlp stacked as ``[N,2,C]``, so that each of its
+    ``z = mlp(mean(x)) + mlp(max(x))`` over the spatial dimensions, with the same mlp; ``y = x * sigmoid(z)``.
+    ``[N,C,*spatial]`` to the same shape. The mlp gets mean and maximum stacked as ``[N,2,C]``, so that each of its
     layers runs once.
 
     Source: Woo et al. 2018, "CBAM: Convolutional Block Attention Module", equation 2.
@@ -78,38 +82,28 @@ class ChannelAttention(nn.Module):
     torch.Size([2, 32, 8, 8])
     """
 
-    def __init__(self, in_channels: int, reduction: int = 16, *, bias: bool = True) -> None:
-        super().__init__()
-        self.in_channels, self.reduction = _whole("in_channels", in_channels), _whole("reduction", reduction)
-        units = max(1, in_channels // reduction)
-        self.fc1 = nn.Linear(in_channels, units, bias=bias)
-        self.relu = nn.ReLU()
-        self.fc2 = nn.Linear(units, in_channels, bias=bias)
-        self.gate = nn.Sigmoid()
-
     def forward(self, x: Tensor) -> Tensor:
-        """``[N,C,*spatial]`` to the same shape."""
-        positions = _positions(x, self.in_channels, "ChannelAttention")
+        positions = _flatten_positions(x, self.in_channels, "ChannelAttention")
         pooled = torch.stack([positions.mean(2), positions.amax(2)], 1)
         logits = self.fc2(self.relu(self.fc1(pooled))).sum(1)
-        return x * _as_wide(self.gate(logits), x)
+        return x * _expand(self.gate(logits), x)
 
 
 @final
 class SpatialAttention(nn.Module):
     """CBAM's spatial attention: one weight in (0,1) for each position, the same for all channels.
 
-    ``z = conv([mean(x), max(x)])`` over the channels, ``y = x * sigmoid(z)``; ``[N,C,H,W]`` to the same shape, any
+    ``z = conv([mean(x), max(x)])`` over the channels, ``y = x * sigmoid(z)``; ``[N,C,H,W]`` to the same shape, for any
     C, H and W. The logits z are ``[N,1,H,W]``; the borders are padded with zeros.
 
-    Source: Woo et al. 2018, equation 3; the authors' code has batch normalisation behind the convolution, the
-    equation has none.
+    Source: Woo et al. 2018, equation 3. The authors' code has batch normalisation after the convolution, the equation
+    has none.
 
     Args:
-        kernel_size: of the convolution, odd and at least 3; the paper found 7 better than 3.
+        kernel_size: of the convolution, odd and at least 3; in the paper 7 is better than 3.
 
     Raises:
-        InvalidInput: another kernel size, or, when called, an input that is not ``[N,C,H,W]``.
+        InvalidInput: another kernel size; in a call, an input that is not ``[N,C,H,W]``.
 
     >>> SpatialAttention()(torch.randn(2, 5, 9, 7)).shape
     torch.Size([2, 5, 9, 7])
@@ -117,7 +111,7 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, kernel_size: int = 7) -> None:
         super().__init__()
-        if _whole("kernel_size", kernel_size) < 3 or kernel_size % 2 == 0:
+        if _check_positive("kernel_size", kernel_size) < 3 or kernel_size % 2 == 0:
             raise InvalidInput(
                 f"kernel_size={kernel_size} was given; expected an odd number of at least 3, so that a position sees"
                 " its neighbours and the map keeps its size; 7 is the paper's choice"
@@ -127,7 +121,6 @@ class SpatialAttention(nn.Module):
         self.gate = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N,C,H,W]`` to the same shape."""
         if x.ndim != 4 or 0 in x.shape[1:]:
             raise InvalidInput(
                 f"an input of shape {list(x.shape)} was given to SpatialAttention; expected [N,C,H,W], none of C, H and"
@@ -139,10 +132,9 @@ class SpatialAttention(nn.Module):
 
 @final
 class CBAM(nn.Module):
-    """Convolutional block attention module: which channels, then, of what is left, which positions.
+    """Convolutional block attention module: channel attention, then spatial attention.
 
-    ``y = spatial(channel(x))``, ``ChannelAttention`` and ``SpatialAttention``; ``[N,C,H,W]`` to the same
-    shape.
+    ``y = spatial(channel(x))`` with a ``ChannelAttention`` and a ``SpatialAttention``; ``[N,C,H,W]`` to the same shape.
 
     Source: Woo et al. 2018, "CBAM: Convolutional Block Attention Module", equation 1.
 
@@ -153,7 +145,7 @@ class CBAM(nn.Module):
         bias: of the channel attention.
 
     Raises:
-        InvalidInput: as its two parts.
+        InvalidInput: as ``ChannelAttention`` and ``SpatialAttention``.
 
     >>> CBAM(32)(torch.randn(2, 32, 8, 8)).shape
     torch.Size([2, 32, 8, 8])
@@ -165,18 +157,17 @@ class CBAM(nn.Module):
         self.spatial = SpatialAttention(kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N,C,H,W]`` to the same shape."""
         return self.spatial(self.channel(x))
 
 
-def _whole(what: str, value: int) -> int:
+def _check_positive(what: str, value: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InvalidInput(f"{what}={value!r} was given; expected a whole number of at least 1 (an int)")
     return value
 
 
-def _positions(x: Tensor, channels: int, block: str) -> Tensor:
-    """``[N,C,*spatial]``, checked, as ``[N,C,positions]``; without spatial dimensions there is one position."""
+def _flatten_positions(x: Tensor, channels: int, block: str) -> Tensor:
+    """``[N,C,*spatial]``, checked, as ``[N,C,positions]``; one position if there are no spatial dimensions."""
     if x.ndim < 2 or 0 in x.shape[2:]:
         raise InvalidInput(
             f"an input of shape {list(x.shape)} was given to {block}; expected [N,{channels},*spatial], no spatial"
@@ -190,6 +181,6 @@ def _positions(x: Tensor, channels: int, block: str) -> Tensor:
     return x.flatten(2) if x.ndim > 2 else x.unsqueeze(2)
 
 
-def _as_wide(gates: Tensor, x: Tensor) -> Tensor:
-    """``[N,C]`` to ``[N,C,1,...]``, as many dimensions as x has."""
+def _expand(gates: Tensor, x: Tensor) -> Tensor:
+    """``[N,C]`` as ``[N,C,1,...]`` with as many dimensions as x."""
     return gates.view(*gates.shape, *[1] * (x.ndim - 2))

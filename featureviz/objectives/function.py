@@ -9,32 +9,32 @@ from typing import Any, final
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
-from featureviz.naming import named, written
+from featureviz.naming import format_value, quote_layer
 from featureviz.network.activations import Activations
 from featureviz.objectives.algebra import Objective
 
 
 @final
 class Function(Objective):
-    """A leaf made by ``objective``: a pure function of one layer's activations."""
+    """A leaf that ``@objective`` creates: a pure function of one layer's activations."""
 
     def __init__(self, factory: ObjectiveFactory, layer: str, args: tuple[Any, ...]) -> None:
-        rest = "".join(f", {written(a)}" for a in args)
-        super().__init__([layer], f"{factory.__name__}({named(layer)}{rest})")
+        rest = "".join(f", {format_value(a)}" for a in args)
+        super().__init__([layer], f"{factory.__name__}({quote_layer(layer)}{rest})")
         self.factory, self.args = factory, tuple(None if isinstance(a, Tensor) else a for a in args)
         for i, argument in enumerate(args):
             if isinstance(argument, Tensor):
-                self.register_buffer(f"tensor{i}", argument.detach().clone())  # moves with the objective
+                self.register_buffer(f"tensor{i}", argument.detach().clone())  # follows the objective to a device
 
     def forward(self, activations: Activations) -> Tensor:
-        moved = dict(self.named_buffers())
-        args = [moved.get(f"tensor{i}", argument) for i, argument in enumerate(self.args)]
+        tensors = dict(self.named_buffers())
+        args = [tensors.get(f"tensor{i}", argument) for i, argument in enumerate(self.args)]
         return self.factory.function(activations[self.layers[0]], *args)
 
 
 @final
 class ObjectiveFactory:
-    """What ``@objective`` leaves in the place of a function: called with a layer, it gives an objective."""
+    """The replacement of a function under ``@objective``: a call with a layer's name returns an objective."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = function
@@ -46,16 +46,18 @@ class ObjectiveFactory:
         try:
             bound = self.signature.bind(None, *args, **kwargs)
         except TypeError as error:
-            raise InvalidInput(f"{self.__name__}{self.signature}: {error}; call it with a layer's name first") from None
+            raise InvalidInput(f"{self.__name__}{self.signature}: {error}; give the layer's name first") from None
         bound.apply_defaults()
         return Function(self, layer, bound.args[1:])
 
     def __reduce__(self) -> str:
-        return self.__qualname__  # pickled by name, like the function it replaced
+        return self.__qualname__  # pickled by name, as the function itself would be
 
 
 def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
-    """Make an objective of a function of one layer's activations, ``[M,C,H,W]`` or ``[M,C]`` to ``[M]``.
+    """Turn a function of one layer's activations, ``[M,C,H,W]`` or ``[M,C]`` to ``[M]``, into an objective.
+
+    The result is called with a layer's name and then the function's other arguments.
 
     >>> @objective
     ... def sparse_channel(a, unit, penalty=0.1):

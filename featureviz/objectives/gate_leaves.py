@@ -1,133 +1,153 @@
-"""Objectives on one gated block, beyond the logit: its value, its contrast, its channel, its content, its bottleneck.
+"""Objectives on one unit of a gated block: its logit, its value, its channel after and before the gate, its bottleneck.
 
-A block computes ``y_c = x_c * g_c`` with ``g_c = gate(z_c)``. Written with a number from ``fv.gates(model)``:
-``gatevalue:SITE:3``, ``gated:SITE:3``, ``pregate:SITE:3``, ``bottleneck:SITE:3``.
+A block computes ``y_c = x_c * g_c`` with ``g_c = gate(z_c)``. ``SITE`` is a name from ``fv.gates(model)``; the specs
+are ``gate:SITE:3``, ``gatevalue:SITE:3``, ``gated:SITE:3``, ``pregate:SITE:3`` and ``bottleneck:SITE:3``.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Sequence
 from typing import final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from featureviz.naming import Units, as_units, chosen, named
+from featureviz.naming import Units
 from featureviz.network.activations import Activations
 from featureviz.network.site import GateSite
 from featureviz.network.taps import BOTTLENECK, GATE, GATE_VALUE, GATED, PRE_GATE
 from featureviz.objectives.algebra import Objective
+from featureviz.objectives.leaves import UnitObjective
 
 
-class SiteObjective(Objective):
+class SiteObjective(UnitObjective):
     """A score of one unit of one gated block: abstract.
+
+    ``KIND`` is how a spec writes it, ``TAPS`` are the prefixes of the layers it reads.
 
     Args:
         site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one an image.
-        kind: how specs write it.
-        layers: the prefixes of what it reads of the site.
+        unit: the channel, or one for each image.
+        kind: replaces ``KIND``.
     """
 
-    def __init__(self, site: GateSite | str, unit: Units, kind: str, layers: Sequence[str]) -> None:
+    KIND = ""
+    TAPS: tuple[str, ...] = ()
+
+    def __init__(self, site: GateSite | str, unit: Units, kind: str = "") -> None:
         name = site if isinstance(site, str) else site.name
-        units, written = as_units(unit, f"{type(self).__name__}({name!r})")
-        super().__init__([layer + name for layer in layers], f"{kind}:{named(name)}:{written}", len(units))
+        super().__init__([tap + name for tap in self.TAPS], name, unit, prefix=f"{kind or self.KIND}:")
         self.site_name = name
-        self.units, self.index = units, nn.Buffer(torch.tensor(units))
 
-    def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else self.of(chosen(self.units, images))
+    def with_units(self, unit: Units) -> Objective:
+        return type(self)(self.site_name, unit)
 
-    @abstractmethod
-    def of(self, unit: Units) -> Objective:
-        """The same for another unit, or for others."""
+    def mean_at(self, activations: Activations, tap: str) -> Tensor:
+        """``[M]``: each row's unit at the block's ``tap``, averaged over positions if there are any."""
+        return self.mean(activations, tap + self.site_name)
 
-    def read(self, activations: Activations, kind: str) -> Tensor:
-        """What ``kind`` of the site gives for each row's unit: ``[M]``, the mean over positions of a map."""
-        return activations.means(kind + self.site_name, self.units, self.index)
+
+@final
+class Gate(SiteObjective):
+    """The logit of a squeeze-and-excitation gate: ``z_c``, where the block computes ``x_c * gate(z_c)``.
+
+    ``Gate`` opens a channel, ``-Gate`` closes it. The objective is the logit and not the gate's value: a hard-sigmoid
+    has no slope for |z| >= 3, so an ascent on the value could never open a gate that starts closed. Reports show the
+    value. Of a spatial gate (unit 0) both are means over positions.
+
+    Args:
+        site: a site of ``fv.gates(model)``, or its name.
+        unit: the channel, or one for each image.
+
+    >>> -Gate("features.12.block.2", 17)
+    -gate:features.12.block.2:17
+    """
+
+    KIND, TAPS = "gate", (GATE,)
+
+    def forward(self, activations: Activations) -> Tensor:
+        return self.mean_at(activations, GATE)
+
+    @property
+    def value_layer(self) -> str:
+        """The activation that holds the gate's values, for reports."""
+        return GATE_VALUE + self.site_name
+
+    def value(self, activations: Activations) -> Tensor:
+        """``[M]``: the gate's value in each row."""
+        return self.mean_at(activations, GATE_VALUE)
 
 
 @final
 class GateValue(SiteObjective):
-    """A gate's value ``g_c`` in [0,1], with a slope where it has none.
+    """A gate's value ``g_c`` in [0,1], with a gradient also where the gate is saturated.
 
-    Within 0.01 of 0 or 1 the gradient of ``z_c / 6`` is added, the slope of a hard-sigmoid's middle: a straight-through
-    estimate (Bengio et al. 2013). Use it where the value itself must be in a sum; ``Gate`` climbs better alone.
+    Within 0.01 of 0 or 1 the gradient of ``z_c / 6`` is added, the slope in the middle of a hard-sigmoid. This is a
+    straight-through estimate (Bengio et al. 2013). Use it if the value itself must be a term of a sum; alone, ``Gate``
+    is easier to optimise.
+
+    Args: as for ``Gate``.
 
     >>> GateValue("features.12.block.2", 17)
     gatevalue:features.12.block.2:17
     """
 
+    KIND, TAPS = "gatevalue", (GATE, GATE_VALUE)
     EDGE, SLOPE = 0.01, 1 / 6
 
-    def __init__(self, site: GateSite | str, unit: Units) -> None:
-        super().__init__(site, unit, "gatevalue", [GATE, GATE_VALUE])
-
     def forward(self, activations: Activations) -> Tensor:
-        value, logit = self.read(activations, GATE_VALUE), self.read(activations, GATE)
-        stuck = (value < self.EDGE) | (value > 1 - self.EDGE)
-        return value + torch.where(stuck, self.SLOPE * (logit - logit.detach()), 0.0)
-
-    def of(self, unit: Units) -> Objective:
-        return GateValue(self.site_name, unit)
+        value, logit = self.mean_at(activations, GATE_VALUE), self.mean_at(activations, GATE)
+        saturated = (value < self.EDGE) | (value > 1 - self.EDGE)
+        return value + torch.where(saturated, self.SLOPE * (logit - logit.detach()), 0.0)
 
 
 @final
 class GatedChannel(SiteObjective):
-    """The channel as it leaves its gate: ``mean_hw y_c = g_c mean_hw x_c``; both factors may rise.
+    """The channel after its gate: ``mean_hw y_c = g_c mean_hw x_c``; an ascent may raise both factors.
+
+    Args: as for ``Gate``.
 
     >>> GatedChannel("features.12.block.2", 17)
     gated:features.12.block.2:17
     """
 
-    def __init__(self, site: GateSite | str, unit: Units) -> None:
-        super().__init__(site, unit, "gated", [GATED])
+    KIND, TAPS = "gated", (GATED,)
 
     def forward(self, activations: Activations) -> Tensor:
-        return self.read(activations, GATED)
-
-    def of(self, unit: Units) -> Objective:
-        return GatedChannel(self.site_name, unit)
+        return self.mean_at(activations, GATED)
 
 
 @final
 class PreGate(SiteObjective):
     """The channel before its gate: ``mean_hw x_c``.
 
-    Its gradient is that of ``GatedChannel`` with the gate detached, divided by the gate; so there is one where
+    Its gradient is that of ``GatedChannel`` with the gate detached, divided by the gate. So it does not vanish where
     the gate is shut.
+
+    Args: as for ``Gate``.
 
     >>> PreGate("features.12.block.2", 17)
     pregate:features.12.block.2:17
     """
 
-    def __init__(self, site: GateSite | str, unit: Units) -> None:
-        super().__init__(site, unit, "pregate", [PRE_GATE])
+    KIND, TAPS = "pregate", (PRE_GATE,)
 
     def forward(self, activations: Activations) -> Tensor:
-        return self.read(activations, PRE_GATE)
-
-    def of(self, unit: Units) -> Objective:
-        return PreGate(self.site_name, unit)
+        return self.mean_at(activations, PRE_GATE)
 
 
 @final
 class Bottleneck(SiteObjective):
-    """A unit of the block's bottleneck before its activation: ``(W1 p + b1)_k`` of the squeeze p, k from 0 to r - 1.
+    """A unit of the block's bottleneck before its activation: ``(W1 s + b1)_k`` of the squeeze s, k from 0 to r - 1.
 
-    There are few of them, and every gate of the block is read off them: they are what the block can tell apart.
+    A block computes all of its gates from these few units.
+
+    Args: as for ``Gate``; the unit is k.
 
     >>> Bottleneck("features.12.block.2", 5)
     bottleneck:features.12.block.2:5
     """
 
-    def __init__(self, site: GateSite | str, unit: Units) -> None:
-        super().__init__(site, unit, "bottleneck", [BOTTLENECK])
+    KIND, TAPS = "bottleneck", (BOTTLENECK,)
 
     def forward(self, activations: Activations) -> Tensor:
-        return self.read(activations, BOTTLENECK)
-
-    def of(self, unit: Units) -> Objective:
-        return Bottleneck(self.site_name, unit)
+        return self.mean_at(activations, BOTTLENECK)

@@ -1,69 +1,93 @@
-"""The core leaves: Channel, Neuron, Direction, Logit, DeepDream, Gate.
+"""Objectives on a layer of the network: Channel, Neuron, Direction, Logit, DeepDream.
 
-A unit may be one index, for any number of images, or a list of N: image i of the batch gets unit i, by one gather.
+A unit is one index, for any number of images, or a list of N: then image i of the batch gets unit i, by one gather.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput, unknown
-from featureviz.naming import Units, as_units, chosen, named
+from featureviz.naming import Units, format_value, parse_units, quote_layer, select_units
 from featureviz.network.activations import Activations
-from featureviz.network.site import GateSite
-from featureviz.network.taps import GATE, GATE_VALUE, OUTPUT
+from featureviz.network.taps import OUTPUT
 from featureviz.objectives.algebra import Objective
 
 
+class UnitObjective(Objective):
+    """A score of one unit, or of one unit for each image: abstract.
+
+    The spec is ``prefix + name:unit + suffix``.
+
+    Args:
+        layers: the activations it reads.
+        name: the layer or the gated block, as the spec names it.
+        unit: the index, or one for each image.
+        prefix, suffix: text of the spec before the name and after the unit.
+    """
+
+    def __init__(self, layers: Iterable[str], name: str, unit: Units, *, prefix: str = "", suffix: str = "") -> None:
+        units, text = parse_units(unit, f"{type(self).__name__}({name!r})")
+        super().__init__(layers, f"{prefix}{quote_layer(name)}:{text}{suffix}", len(units))
+        self.units, self.index = units, nn.Buffer(torch.tensor(units))
+
+    @abstractmethod
+    def with_units(self, unit: Units) -> Objective:
+        """The same objective for another unit, or for several."""
+
+    def select(self, images: Sequence[int]) -> Objective:
+        return self if self.n == 1 else self.with_units(select_units(self.units, images))
+
+    def mean(self, activations: Activations, layer: str) -> Tensor:
+        """``[M]``: the unit of each row in ``layer``, averaged over positions if the layer has them."""
+        return activations.means(layer, self.units, self.index)
+
+
 @final
-class Channel(Objective):
+class Channel(UnitObjective):
     """The mean of a channel: ``mean_{hw} a[:, c]``, of ``[M,C,H,W]``, ``[M,T,C]`` or ``[M,C]`` (Lucid's ``channel``).
 
     Args:
         layer: a layer's name, as ``fv.layers`` lists them.
-        unit: the channel, or one an image.
+        unit: the channel, or one for each image.
 
     >>> Channel("features.12", 17), Channel("features.12", [3, 14, 15])
     (features.12:17, features.12:[3, 14, 15])
     """
 
     def __init__(self, layer: str, unit: Units) -> None:
-        units, written = as_units(unit, f"Channel({layer!r})")
-        super().__init__([layer], f"{named(layer)}:{written}", len(units))
-        self.units, self.index = units, nn.Buffer(torch.tensor(units))
+        super().__init__([layer], layer, unit)
 
     def forward(self, activations: Activations) -> Tensor:
-        return activations.means(self.layers[0], self.units, self.index)
+        return self.mean(activations, self.layers[0])
 
-    def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else Channel(self.layers[0], chosen(self.units, images))
+    def with_units(self, unit: Units) -> Objective:
+        return Channel(self.layers[0], unit)
 
 
 @final
-class Neuron(Objective):
-    """One position of a channel: ``a[:, c, y, x]`` of ``[M,C,H,W]``; the centre (H//2, W//2) by default.
+class Neuron(UnitObjective):
+    """One position of a channel: ``a[:, c, y, x]`` of ``[M,C,H,W]``; by default the centre (H//2, W//2).
 
     Args:
         layer: a layer's name.
-        unit: the channel, or one an image.
-        y: row from the top; the centre if left out.
-        x: column from the left; the centre if left out.
+        unit: the channel, or one for each image.
+        y: row from the top; None for the centre.
+        x: column from the left; None for the centre.
 
     >>> Neuron("features.12", 17), Neuron("features.12", 17, 3, 4)
     (features.12:17@centre, features.12:17@3,4)
     """
 
     def __init__(self, layer: str, unit: Units, y: int | None = None, x: int | None = None) -> None:
-        units, written = as_units(unit, f"Neuron({layer!r})")
+        super().__init__([layer], layer, unit, suffix="@centre" if y is None else f"@{y},{x}")
         if (y is None) != (x is None) or min(y or 0, x or 0) < 0:
             raise InvalidInput(f"Neuron({layer!r}) got y={y}, x={x}; expected both, from 0, or neither")
-        place = "centre" if y is None else f"{y},{x}"
-        super().__init__([layer], f"{named(layer)}:{written}@{place}", len(units))
-        self.units, self.index = units, nn.Buffer(torch.tensor(units))
         self.y, self.x = y, x
 
     def forward(self, activations: Activations) -> Tensor:
@@ -82,8 +106,8 @@ class Neuron(Objective):
             )
         return plane[:, y, x]
 
-    def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else Neuron(self.layers[0], chosen(self.units, images), self.y, self.x)
+    def with_units(self, unit: Units) -> Objective:
+        return Neuron(self.layers[0], unit, self.y, self.x)
 
 
 @final
@@ -92,8 +116,8 @@ class Direction(Objective):
 
     Args:
         layer: a layer's name.
-        vector: ``[C]``, or ``[N,C]``, one an image.
-        power: 0 for the plain dot product; 2 or 4 keep the picture on the direction (activation atlas).
+        vector: ``[C]``, or ``[N,C]``, one for each image.
+        power: 0 for the plain dot product; 2 or 4 keep the picture close to the direction (activation atlas).
 
     >>> Direction("features.12", [1.0, 0.5, -2.0], power=2)
     direction:features.12:[1, 0.5, -2]^2
@@ -111,10 +135,9 @@ class Direction(Objective):
                 f"Direction({layer!r}) got a vector of shape {list(target.shape)}; expected [C] or [N,C]"
             )
         target = target[0] if target.ndim == 2 and len(target) == 1 else target
-        written = f"direction:{named(layer)}:{_vector(target)}" + (
-            f"^{float(power)!r}".removesuffix(".0") if power else ""
-        )
-        super().__init__([layer], written, len(target) if target.ndim == 2 else 1)
+        exponent = f"^{format_value(float(power))}" if power else ""
+        spec = f"direction:{quote_layer(layer)}:{_format_vector(target)}{exponent}"
+        super().__init__([layer], spec, len(target) if target.ndim == 2 else 1)
         self.power, self.target = power, nn.Buffer(target)
 
     def forward(self, activations: Activations) -> Tensor:
@@ -146,7 +169,7 @@ class Logit(Objective):
     """A class score before softmax: ``output[:, k]`` of ``[M,K]``.
 
     Args:
-        unit: the class's index, or its label where the model has labels; or one an image.
+        unit: the class: its index, or its label if the model has labels; or a list with one for each image.
 
     >>> Logit(207), Logit("golden retriever")
     (logit:207, logit:"golden retriever")
@@ -154,14 +177,14 @@ class Logit(Objective):
 
     def __init__(self, unit: int | str | Sequence[int | str]) -> None:
         several = not isinstance(unit, str) and hasattr(unit, "__len__")
-        each: Any = unit if several else (unit,)
-        wanted = tuple(u if isinstance(u, str) else as_units(u, "Logit")[0][0] for u in each)
-        if not wanted:
+        given: Any = unit if several else (unit,)
+        classes = tuple(c if isinstance(c, str) else parse_units(c, "Logit")[0][0] for c in given)
+        if not classes:
             raise InvalidInput("Logit got no class; expected an index, a label, or a list of them")
-        written = [f'"{u}"' if isinstance(u, str) else str(u) for u in wanted]
-        super().__init__([OUTPUT], "logit:" + (f"[{', '.join(written)}]" if several else written[0]), len(wanted))
-        self.wanted = wanted
-        self.units = tuple(u for u in wanted if isinstance(u, int))  # all of them, once labels are resolved
+        texts = [f'"{c}"' if isinstance(c, str) else str(c) for c in classes]
+        super().__init__([OUTPUT], "logit:" + (f"[{', '.join(texts)}]" if several else texts[0]), len(classes))
+        self.classes = classes
+        self.units = tuple(c for c in classes if isinstance(c, int))  # all classes, once the labels are resolved
         self.index = nn.Buffer(torch.tensor(self.units))
 
     def forward(self, activations: Activations) -> Tensor:
@@ -170,12 +193,12 @@ class Logit(Objective):
             raise InvalidInput(
                 f"{self.spec}: the network's output is {list(output.shape)}, not logits [M,K]; use Channel"
             )
-        resolved = self if len(self.units) == len(self.wanted) else self.resolved(activations.labels)
-        return activations.channels(OUTPUT, resolved.units, resolved.index.to(output.device))
+        resolved = self.resolve(activations.labels)
+        return activations.channels(OUTPUT, resolved.units, resolved.index)
 
-    def resolved(self, labels: Sequence[str] | None) -> Logit:
-        """The same with indices for labels, so that a step need not look them up."""
-        names = [u for u in self.wanted if isinstance(u, str)]
+    def resolve(self, labels: Sequence[str] | None) -> Logit:
+        """The same objective with an index for every label."""
+        names = [c for c in self.classes if isinstance(c, str)]
         if not names:
             return self
         if labels is None:
@@ -185,68 +208,32 @@ class Logit(Objective):
         missing = [name for name in names if name not in labels]
         if missing:
             raise unknown("label", missing[0], labels)
-        return Logit([list(labels).index(u) if isinstance(u, str) else u for u in self.wanted])
+        return Logit([list(labels).index(c) if isinstance(c, str) else c for c in self.classes])
 
     def select(self, images: Sequence[int]) -> Objective:
-        wanted = [self.wanted[i] for i in (images if self.n > 1 else ())]
-        return self if self.n == 1 else Logit(wanted[0] if len(wanted) == 1 else wanted)
+        if self.n == 1:
+            return self
+        classes = [self.classes[i] for i in images]
+        return Logit(classes[0] if len(classes) == 1 else classes)
 
 
 @final
 class DeepDream(Objective):
-    """Everything a layer sees, amplified: ``mean a^2`` (Mordvintsev et al. 2015).
+    """All activations of a layer at once: ``mean a^2`` (Mordvintsev et al. 2015).
 
     >>> DeepDream("features.9")
     deepdream:features.9
     """
 
     def __init__(self, layer: str) -> None:
-        super().__init__([layer], f"deepdream:{named(layer)}")
+        super().__init__([layer], f"deepdream:{quote_layer(layer)}")
 
     def forward(self, activations: Activations) -> Tensor:
         return activations[self.layers[0]].flatten(1).square().mean(1)
 
 
-@final
-class Gate(Objective):
-    """The logit of a squeeze-and-excitation gate: ``z_c``, where the block computes ``x_c * gate(z_c)``.
-
-    ``Gate`` opens a channel, ``-Gate`` closes it. It climbs the logit, not the gate: a hard-sigmoid has no slope for
-    |z| >= 3, so a gate that starts closed could never be opened by its value. Reports show the value. Of a spatial gate
-    (unit 0) both are means over positions.
-
-    Args:
-        site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one an image.
-
-    >>> -Gate("features.12.block.2", 17)
-    -gate:features.12.block.2:17
-    """
-
-    def __init__(self, site: GateSite | str, unit: Units) -> None:
-        name = site if isinstance(site, str) else site.name
-        units, written = as_units(unit, f"Gate({name!r})")
-        super().__init__([GATE + name], f"{GATE}{named(name)}:{written}", len(units))
-        self.site_name = name
-        self.units, self.index = units, nn.Buffer(torch.tensor(units))
-
-    def forward(self, activations: Activations) -> Tensor:
-        return activations.means(self.layers[0], self.units, self.index)
-
-    @property
-    def value_layer(self) -> str:
-        """The activation that holds the gate's values, for reports."""
-        return GATE_VALUE + self.site_name
-
-    def value(self, activations: Activations) -> Tensor:
-        """``[M]``: the gate's value in each row."""
-        return activations.means(self.value_layer, self.units, self.index)
-
-    def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else Gate(self.site_name, chosen(self.units, images))
-
-
-def _vector(target: Tensor) -> str:
+def _format_vector(target: Tensor) -> str:
     if target.ndim == 2:
-        return f"[{', '.join(_vector(row) for row in target)}]"
-    return f"[{', '.join(str(v).removesuffix('.0') for v in target.cpu().numpy())}]"  # shortest that reads back
+        return f"[{', '.join(_format_vector(row) for row in target)}]"
+    # numpy prints the shortest text that gives the same float32 again
+    return f"[{', '.join(str(v).removesuffix('.0') for v in target.cpu().numpy())}]"

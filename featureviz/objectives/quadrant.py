@@ -1,4 +1,4 @@
-"""Objectives on a gate held against natural images: its contrast to its block, and its four quadrants."""
+"""Objectives that compare a gate with its values on natural images: its contrast to its block, and four quadrants."""
 
 from __future__ import annotations
 
@@ -19,56 +19,63 @@ from featureviz.objectives.gate_leaves import SiteObjective
 
 @final
 class GateContrast(SiteObjective):
-    """Open one gate while the others of its block stay as they are by nature.
+    """Open one gate and keep the other gates of its block at their natural mean.
 
-    ``sign t_c - weight * mean_{k != c} t_k^2`` with ``t = (z - mean) / sd`` over natural images. To close it give
-    ``sign=-1``: negated, the objective would drive the others away.
+    ``sign t_c - weight * mean_{k != c} t_k^2`` with ``t = (z - mean) / sd`` over natural images. To close the gate give
+    ``sign=-1``; the negated objective would also reward a large deviation of the other gates.
 
     Args:
         site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one an image.
+        unit: the channel, or one for each image.
         natural: the block's statistics over natural images.
-        weight: of the others.
+        weight: of the penalty on the other gates.
         sign: 1 opens the gate, -1 closes it.
     """
+
+    TAPS = (GATE,)
 
     def __init__(
         self, site: GateSite | str, unit: Units, natural: NaturalGates, *, weight: float = 1.0, sign: int = 1
     ) -> None:
-        super().__init__(site, unit, "contrast" if sign > 0 else "-contrast", [GATE])
+        super().__init__(site, unit, "contrast" if sign > 0 else "-contrast")
         self.natural, self.weight, self.sign = natural, weight, sign
         statistics = natural[self.site_name]
-        self.mean = nn.Buffer(statistics.logit_mean)
-        self.sd = nn.Buffer(_spread(statistics.logit_sd))
+        self.mean_logit = nn.Buffer(statistics.logit_mean)
+        self.sd = nn.Buffer(_clamp_sd(statistics.logit_sd))
 
     def forward(self, activations: Activations) -> Tensor:
-        t = (activations[self.layers[0]] - self.mean) / self.sd  # [M,C]
+        t = (activations[self.layers[0]] - self.mean_logit) / self.sd  # [M,C]
         unit = self.index[activations.rows.image] if self.n > 1 else self.index.expand(len(t))
         own = t.gather(1, unit[:, None])[:, 0]
         others = (t.square().sum(1) - own.square()) / (t.shape[1] - 1)
         return self.sign * own - self.weight * others
 
-    def of(self, unit: Units) -> Objective:
+    def with_units(self, unit: Units) -> Objective:
         return GateContrast(self.site_name, unit, self.natural, weight=self.weight, sign=self.sign)
 
 
 @final
 class Quadrant(SiteObjective):
-    """One of the four ways in which a channel and its gate can meet: content high or low, gate open or shut.
+    """One of the four combinations of a channel and its gate: content high or low, gate open or shut.
 
-    High and open is the feature seen and passed on; high and shut is a feature that is there but vetoed; low and open
-    is a gate that waits for what is absent. With ``t = +-(v - quantile) / sd``, how far each has passed its natural
-    quantile on the side asked for, the score is the smooth minimum ``-log(exp(-4 t_x) + exp(-4 t_z)) / 4``: whichever
-    lags behind is what the image works on.
+    High and open: the feature is present and passed on. High and shut: the feature is present but suppressed. Low and
+    open: the gate is open although the feature is absent. With ``t = +-(v - quantile) / sd``, the distance by which
+    each of the two has passed its natural quantile in the wanted direction, the score is the smooth minimum
+    ``-log(exp(-4 t_x) + exp(-4 t_z)) / 4``. Its gradient is largest for the one that has passed less.
 
     Args:
         site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one an image.
+        unit: the channel, or one for each image.
         natural: the block's statistics over natural images, with squeezes.
         content: "high" or "low", of the channel's mean before the gate.
-        gate: "open" or "shut", by its logit.
-        level: the quantile to pass, 0.9; for low and shut 1 - level.
+        gate: "open" or "shut", of the gate's logit.
+        level: the quantile to pass, in (0, 1); for "low" and "shut" it is 1 - level.
+
+    Raises:
+        InvalidInput: for any other ``content`` or ``gate``.
     """
+
+    TAPS = (PRE_GATE, GATE)
 
     def __init__(
         self,
@@ -84,31 +91,28 @@ class Quadrant(SiteObjective):
             raise InvalidInput(
                 f"Quadrant got content={content!r}, gate={gate!r}; expected 'high' or 'low', and 'open' or 'shut'"
             )
-        super().__init__(site, unit, f"{content}-{gate}", [PRE_GATE, GATE])
+        super().__init__(site, unit, f"{content}-{gate}")
         self.natural, self.content, self.gate, self.level = natural, content, gate, level
-        high, open_ = content == "high", gate == "open"
-        self.signs = (1.0 if high else -1.0, 1.0 if open_ else -1.0)
-        squeeze = [natural.quantile(self.site_name, level if high else 1 - level, of="squeeze"),
-                   _spread(natural[self.site_name].squeeze_sd)]  # fmt: skip
-        logit = [
-            natural.quantile(self.site_name, level if open_ else 1 - level),
-            _spread(natural[self.site_name].logit_sd),
-        ]
-        units = list(self.units)
-        self.targets = nn.Buffer(torch.stack([torch.stack([q[units], sd[units]]) for q, sd in (squeeze, logit)]))
+        up = (content == "high", gate == "open")
+        self.signs = tuple(1.0 if u else -1.0 for u in up)
+        name, levels, units = self.site_name, [level if u else 1 - level for u in up], list(self.units)
+        quantiles = (natural.quantile(name, levels[0], of="squeeze"), natural.quantile(name, levels[1]))
+        sds = (_clamp_sd(natural[name].squeeze_sd), _clamp_sd(natural[name].logit_sd))
+        targets = [torch.stack([q[units], sd[units]]) for q, sd in zip(quantiles, sds, strict=True)]
+        self.targets = nn.Buffer(torch.stack(targets))  # [2,2,n]: squeeze and logit; quantile and sd
 
     def forward(self, activations: Activations) -> Tensor:
         image = activations.rows.image if self.n > 1 else torch.zeros_like(activations.rows.image)
-        ahead = [
-            sign * (self.read(activations, kind) - quantile[image]) / sd[image]
-            for kind, sign, (quantile, sd) in zip((PRE_GATE, GATE), self.signs, self.targets, strict=True)
+        t = [
+            sign * (self.mean_at(activations, tap) - quantile[image]) / sd[image]
+            for tap, sign, (quantile, sd) in zip(self.TAPS, self.signs, self.targets, strict=True)
         ]
-        return -torch.logsumexp(-4 * torch.stack(ahead), 0) / 4
+        return -torch.logsumexp(-4 * torch.stack(t), 0) / 4
 
-    def of(self, unit: Units) -> Objective:
+    def with_units(self, unit: Units) -> Objective:
         return Quadrant(self.site_name, unit, self.natural, content=self.content, gate=self.gate, level=self.level)
 
 
-def _spread(sd: Tensor) -> Tensor:
-    """A gate that hardly varies would count for all the others; it is taken to vary by a hundredth of their median."""
+def _clamp_sd(sd: Tensor) -> Tensor:
+    """The standard deviations, each at least a hundredth of their median, so that no near-constant gate dominates."""
     return sd.clamp(min=max(float(sd.median()) / 100, math.ulp(1.0)))

@@ -80,7 +80,7 @@ def render(
     """
     goal, models = as_objective(objective), replicas(tapped(model), device)
     here, pipeline = models[0], list(robust() if transforms is None else transforms)
-    optimizer, runtime, wanted = optimizer or Adam(), runtime or Runtime(), _checked(steps, views, snapshots)
+    optimizer, runtime, wanted = _optimizer(optimizer), runtime or Runtime(), _checked(steps, views, snapshots)
     start = start_images(image, goal.n, size, seed=seed, image_ids=image_ids, channels=here.channels)
     shards = split_images(models, goal, start, image_ids)
     ascents = [
@@ -97,7 +97,7 @@ def render(
         images=made.images,
         scores=made.scores,
         held_out=evaluate(here, goal, made.images, seed=seed, image_ids=image_ids),
-        specs=tuple(goal.goal(i).spec for i in range(len(made.images))),
+        specs=tuple(goal.select([i]).spec for i in range(len(made.images))),
         recipe=_recipe(here, goal, made, image_ids, pipeline)
         | {"seed": seed, "views": views, "steps": steps, **_how(optimizer, runtime)},
         snapshots=made.snapshots,
@@ -107,6 +107,15 @@ def render(
         made.stopped.rendering = rendering
         raise made.stopped
     return rendering
+
+
+def _optimizer(optimizer: MakeOptimizer | None) -> MakeOptimizer:
+    if optimizer is not None and not callable(optimizer):
+        raise InvalidInput(
+            f"optimizer={optimizer!r} was given; expected fv.Adam(0.05), or a function such as"
+            " lambda leaves: torch.optim.NAdam(leaves, lr=0.1)"
+        )
+    return optimizer or Adam()
 
 
 def _checked(steps: int, views: int, snapshots: Iterable[int]) -> set[int]:

@@ -1,4 +1,4 @@
-"""Judging images by views they were not optimised on."""
+"""Scores of images on views that no ascent has seen."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from featureviz.errors import InvalidInput
 from featureviz.network.activations import Rows
 from featureviz.network.model import TappedModel, tapped
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.gate_leaves import GatedChannel, GateValue
-from featureviz.objectives.goals import Goal, as_objective, prepared
-from featureviz.objectives.leaves import Gate
+from featureviz.objectives.gate_leaves import Gate, GatedChannel, GateValue
+from featureviz.objectives.goals import Goal, as_objective, prepare
 from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.rng import HELD_OUT, Rng
 from featureviz.transform import Pipeline, robust
 
-CHUNK = 64  # views a forward
+CHUNK = 64  # views in one forward
 
 
 @final
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores ``[V,N]`` of N images under V fresh draws; where an image's goal holds gates, also those.
+    """Scores ``[V,N]`` of N images on V new random views; and gate values, where the goal of an image has gates.
 
     ``gates[i]`` and ``logits[i]`` map the spec of each gate in the goal of image i to its values ``[V]``.
     """
@@ -46,12 +45,23 @@ def evaluate(
     seed: int = 0,
     image_ids: Sequence[int] | None = None,
 ) -> HeldOut:
-    """Score ``images`` ``[N,C,H,W]`` in [0,1] under ``draws`` draws of ``transforms`` that no ascent has seen.
+    """Score ``images`` ``[N,C,H,W]`` in [0,1] on ``draws`` random views of each that no ascent has seen.
 
-    ``transforms`` are ``robust`` unless given, whatever the images were made under, so that figures compare. Draws
-    are keyed by ``seed`` and by each image's number, 0, 1, 2... if left out.
+    Args:
+        model: the network.
+        objective: an objective, a spec, or a list of either, one an image.
+        images: what is scored.
+        draws: random views of each image.
+        transforms: of the views; ``fv.transform.robust()`` if left out, whatever the images were made with, so that
+            scores can be compared.
+        seed: of the views.
+        image_ids: the number of each image, which with the seed decides its views; 0, 1, 2... if left out.
+
+    >>> import featureviz as fv
+    >>> evaluate(fv.load("embedded"), "features.6:3", torch.rand(2, 3, 96, 96)).scores.shape
+    torch.Size([16, 2])
     """
-    model, objective = tapped(model), prepared(as_objective(objective), model)
+    model, objective = tapped(model), prepare(as_objective(objective), model)
     pipeline = Pipeline(robust() if transforms is None else transforms).to(model.device)
     size = model.input_size((images.shape[-2], images.shape[-1]))
     if image_ids is not None and len(image_ids) != len(images):
@@ -62,12 +72,14 @@ def evaluate(
     logits: list[dict[str, Tensor]] = []
     with torch.no_grad():
         for rows in torch.arange(len(images)).split(len(images) if objective.across_batch else max(1, CHUNK // draws)):
-            goals = [[g for leaf in objective.goal(i).leaves() for g in driven(leaf)] for i in rows.tolist()]
+            goals = [
+                [g for leaf in objective.select([i]).leaves() for g in find_driven_gates(leaf)] for i in rows.tolist()
+            ]
             read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
             layers = dict.fromkeys([*objective.layers, *read])
             rng = Rng(seed, keys[rows], draws, model.device, step=HELD_OUT)
             views = pipeline(images[rows].to(model.device).float(), rng, size)
-            activations = model(views, tuple(layers), Rows.of(rows.tolist(), draws, model.device))
+            activations = model(views, tuple(layers), Rows.make(rows.tolist(), draws, model.device))
             scores.append(objective(activations).view(-1, draws).cpu())
             for goal, part in zip(goals, activations.per_image(), strict=True):
                 gates.append({gate.spec: gate.value(part).float().cpu() for gate in goal})
@@ -75,8 +87,8 @@ def evaluate(
     return HeldOut(torch.cat(scores).T.contiguous(), tuple(gates), tuple(logits))
 
 
-def driven(leaf: Objective) -> Iterator[Gate]:
-    """The gate that an objective drives, for reports, if it is about one."""
+def find_driven_gates(leaf: Objective) -> Iterator[Gate]:
+    """The gate that an objective is about, if there is one."""
     if isinstance(leaf, Gate):
         yield leaf
     elif isinstance(leaf, (GateValue, GateContrast, GatedChannel, Quadrant)):

@@ -1,14 +1,14 @@
-"""PNG files: pictures as bytes, the recipe in their metadata, whole files or none."""
+"""PNG: images as bytes, with the recipe that made them in the metadata."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import tempfile
-from pathlib import Path
+import struct
+import zlib
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,40 +16,47 @@ from torch import Tensor
 from featureviz.errors import InvalidInput
 
 RECIPE_KEY = "featureviz"
+_HEADER = 33  # bytes of the signature and the first chunk; text chunks may follow
 
 
-def pixels(image: Tensor) -> np.ndarray:
-    """``[C,H,W]`` in [0,1] to bytes ``[H,W,3]`` or ``[H,W]``; of other channel counts, the first one."""
+def to_pixels(image: Tensor) -> np.ndarray:
+    """``[C,H,W]`` in [0,1] to bytes: ``[H,W,3]``, or ``[H,W]`` of the first channel unless there are three."""
     array = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     return np.moveaxis(array, 0, -1) if len(array) == 3 else array[0]
 
 
-def png(image: Tensor, recipe: dict[str, Any] | None = None) -> bytes:
-    """``[C,H,W]`` in [0,1] as the bytes of a PNG, with ``recipe`` as JSON in a text chunk."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
+def encode_png(image: Tensor, recipe: dict[str, Any] | None = None) -> bytes:
+    """``[C,H,W]`` in [0,1] as the bytes of a PNG, with ``recipe`` as JSON in a text chunk.
 
-    info = PngInfo()
-    if recipe is not None:
-        info.add_itxt(RECIPE_KEY, json.dumps(recipe))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels(image)).save(buffer, "png", pnginfo=info, optimize=True)
-    return buffer.getvalue()
+    >>> encode_png(torch.rand(3, 4, 4), {"seed": 0})[1:4]
+    b'PNG'
+    """
+    data = iio.imwrite("<bytes>", to_pixels(image), extension=".png", plugin="pillow", optimize=True)
+    assert data is not None
+    return data if recipe is None else data[:_HEADER] + _text_chunk(RECIPE_KEY, json.dumps(recipe)) + data[_HEADER:]
+
+
+def _text_chunk(key: str, text: str) -> bytes:
+    """The chunk iTXt of the PNG specification: not compressed, of no language."""
+    body = b"iTXt" + key.encode() + b"\0\0\0\0\0" + text.encode()
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The recipe that ``save`` put into a PNG."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        text = picture.info.get(RECIPE_KEY)
+    """The recipe that ``Rendering.save`` put into a PNG."""
+    try:
+        text = iio.immeta(path, plugin="pillow").get(RECIPE_KEY)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read as a picture; give a PNG that Rendering.save wrote") from error
     if text is None:
-        raise InvalidInput(f"{path} holds no featureviz recipe; only PNGs that Rendering.save wrote do")
+        raise InvalidInput(f"{path} holds no featureviz recipe; only PNGs that Rendering.save wrote hold one")
     return json.loads(text)
 
 
-def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 4) -> Tensor:
-    """``[N,C,H,W]`` as one picture ``[C, rows, columns]`` on white, nearly square unless ``columns`` is given."""
+def make_contact_sheet(images: Tensor, columns: int | None = None, gap: int = 4) -> Tensor:
+    """``[N,C,H,W]`` as one picture ``[C,H,W]`` on white, nearly square unless ``columns`` is given."""
     n, c, h, w = images.shape
     columns = min(n, columns or round(n**0.5 + 0.49))
     rows = -(-n // columns)
@@ -58,22 +65,3 @@ def contact_sheet(images: Tensor, columns: int | None = None, gap: int = 4) -> T
         y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
         sheet[:, y : y + h, x : x + w] = image
     return sheet
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file or none: beside its place first, then moved there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InvalidInput(f"cannot write {path}: {error.strerror or error}; give another place") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise InvalidInput(f"cannot write {path}: {error.strerror or error}; give another place") from error
-        raise

@@ -1,4 +1,4 @@
-"""How many steps a render has, and the preset of what makes the same picture sooner."""
+"""Default numbers of steps, and the preset for quick renders."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any
 
 from featureviz.ascent.optimizers import Adam, LinearCooldown
 
-STEPS = 512  # of a render, as Lucid has
+STEPS = 512  # of a render; Lucid's default
+LOOK_STEPS = 128  # enough to see what a unit responds to: gate cards and galleries of many units
+DEMO_STEPS = 160
 
 
 def fast(steps: int = 64) -> dict[str, Any]:
-    """Options of ``fv.render`` for a look, or for a gallery of thousands.
+    """Options of ``fv.render`` for a quick look, or for thousands of units.
 
-    Adam forgets the direction of earlier steps sooner, ``betas=(0.5, 0.999)``, so it turns sooner while the picture is
-    young; the learning rate cools down at the end; and there are few steps. ``docs/speed.md`` has the figures, and
-    what was tried and left out.
+    There are few steps. Adam averages gradients over fewer steps, ``betas=(0.5, 0.999)``, so that it changes direction
+    sooner. The learning rate falls to a fifth over the last quarter. ``docs/speed.md`` has the measurements.
 
     >>> import featureviz as fv
     >>> model = fv.load("embedded")

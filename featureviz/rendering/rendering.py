@@ -1,4 +1,4 @@
-"""What a render gives back: the images, how they scored, and the recipe that makes them again."""
+"""The result of a render: the images, their scores, and the recipe that renders them again."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from typing import Any, final
 
 from torch import Tensor
 
+from featureviz.files import write_bytes
 from featureviz.rendering.held_out import HeldOut
-from featureviz.rendering.png import contact_sheet, png, write_bytes
-
-RECIPE_KEY = "featureviz"
+from featureviz.rendering.png import encode_png, make_contact_sheet
 
 
 @final
 @dataclass(frozen=True)
 class Rendering:
-    """N images and everything known about them.
+    """N images, their scores and their recipe.
 
     Attributes:
         images: ``[N,C,H,W]`` float32 in [0,1], on the CPU.
-        scores: ``[T,N]``, the score of each step, averaged over its views; NaN after the last step of an image.
-        held_out: scores under 16 draws that the ascent never saw, and gate values where a gate was the goal.
-        specs: what each image was asked for.
-        recipe: spec, seed, steps, sizes, transforms, optimizer, versions: all of it JSON.
-        snapshots: images by step, where asked for.
-        interrupted: whether Ctrl-C ended it early.
+        scores: ``[T,N]``, the score of each image at each step, a mean over its views.
+        held_out: scores on 16 views that the ascent did not use, and gate values where the goal holds a gate.
+        specs: the goal of each image.
+        recipe: spec, seed, steps, sizes, transforms, optimizer and versions, as JSON values.
+        snapshots: the images after each step of ``snapshots``.
+        interrupted: whether Ctrl-C ended the render early.
     """
 
     images: Tensor
@@ -45,7 +44,7 @@ class Rendering:
 
     @property
     def spec(self) -> str:
-        """The objective's expression."""
+        """The objective as an expression."""
         return str(self.recipe["spec"])
 
     @property
@@ -54,7 +53,7 @@ class Rendering:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of featureviz and torch."""
+        """The versions of featureviz and torch."""
         return dict(self.recipe["versions"])
 
     def __repr__(self) -> str:
@@ -63,32 +62,33 @@ class Rendering:
         return f"Rendering({self.spec}: {n} of {h}x{w}, {len(self.scores)} steps, held-out score {mean})"
 
     def save(self, path: str | os.PathLike[str]) -> list[Path]:
-        """Write PNGs with the recipe in their metadata: ``path`` for one image, ``path-0.png`` and so on for several.
+        """Write one PNG an image, with its recipe in the metadata: ``path``, or ``path-0.png`` and so on for several.
 
-        Whole files only: each is written beside its place and moved there. ``read_recipe`` reads the recipe.
+        A file is written whole or not at all. ``read_recipe`` reads the recipe.
         """
-        place = Path(path)  # "out/features.6" has no suffix to replace
-        target = place if place.suffix.lower() == ".png" else place.with_name(f"{place.name}.png")
+        target = Path(path)
+        if target.suffix.lower() != ".png":  # with_suffix would cut "out/features.6"
+            target = target.with_name(f"{target.name}.png")
         count = len(self)
         paths = [target] if count == 1 else [target.with_stem(f"{target.stem}-{i}") for i in range(count)]
-        for i, place in enumerate(paths):
-            write_bytes(place, png(self.images[i], self.recipe_of(i)))
+        for i, own_path in enumerate(paths):
+            write_bytes(own_path, encode_png(self.images[i], self.recipe_of(i)))
         return paths
 
     def recipe_of(self, i: int) -> dict[str, Any]:
-        """What makes image i again, alone: its own spec and number in the place of all."""
+        """The recipe of image i alone, with its own spec, seed and number."""
         recipe = dict(self.recipe)
-        if seeds := recipe.pop("seeds", None):  # of several renders it was the best
+        if seeds := recipe.pop("seeds", None):  # best_of took the images from renders with different seeds
             recipe["seed"] = seeds[i]
         return {**recipe, "spec": self.specs[i], "image_ids": [recipe["image_ids"][i]]}
 
     def _repr_png_(self) -> bytes:
-        return png(contact_sheet(self.images), self.recipe)
+        return encode_png(make_contact_sheet(self.images), self.recipe)
 
     def _repr_html_(self) -> str:
         cells = []
         for image, spec, score in zip(self.images, self.specs, self.held_out.scores.mean(0).tolist(), strict=True):
-            data = base64.b64encode(png(image)).decode()
+            data = base64.b64encode(encode_png(image)).decode()
             cells.append(
                 f'<figure style="display:inline-block;margin:4px"><img src="data:image/png;base64,{data}" '
                 f'style="image-rendering:auto;width:{max(128, image.shape[-1])}px">'

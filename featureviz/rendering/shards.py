@@ -1,4 +1,4 @@
-"""Sharing the images of a render among devices: a part of the batch for each, by a thread and a network of its own."""
+"""Several devices for one render: each gets some of the images, a thread and a network of its own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 @final
 @dataclass(frozen=True)
 class Shard:
-    """What one device has to do: some of the images, and their own numbers."""
+    """The work of one device: some of the images, with their own numbers."""
 
     model: TappedModel
     objective: Objective
@@ -37,9 +37,9 @@ class Shard:
 
 
 def replicas(model: TappedModel, device: Devices) -> list[TappedModel]:
-    """The model on each device: itself where it is on one, and copies; ``"cuda:all"`` are all CUDA devices.
+    """The model on each device; ``"cuda:all"`` means all CUDA devices. The model itself is used where it already is.
 
-    A device that is named twice gets two copies, so that threads share nothing.
+    A device that is named twice gets two copies, so that threads share nothing. Several GPUs have not been tried yet.
     """
     wanted: list[Device] = [device] if device is None or isinstance(device, (str, torch.device)) else list(device)
     if wanted == ["cuda:all"]:
@@ -57,21 +57,22 @@ def replicas(model: TappedModel, device: Devices) -> list[TappedModel]:
 def split_images(
     models: Sequence[TappedModel], objective: Objective, image: Parameterization, image_ids: Sequence[int] | None = None
 ) -> list[Shard]:
-    """Images split among the models, in order and as evenly as can be.
+    """Split the images among the models, in order and as evenly as possible.
 
-    An image depends on its own number alone, so the images are those of one device. Where the objective looks across
-    the batch that is not so, and the first model gets all, with a warning.
+    An image depends on its own number alone, so the images are the same as on one device. If the objective looks at
+    the whole batch, this is not true: then the first model gets all images, with a warning.
 
     >>> import featureviz as fv
     >>> model = fv.load("embedded")
-    >>> shards = split_images(replicas(model, ["cpu", "cpu"]), fv.Channel("features.6", [3, 1, 4]), fv.FourierImage(3, 64))
+    >>> goal, image = fv.Channel("features.6", [3, 1, 4]), fv.FourierImage(3, 64)
+    >>> shards = split_images(replicas(model, ["cpu", "cpu"]), goal, image)
     >>> [(shard.objective, len(shard.image), shard.image_ids) for shard in shards]
     [(features.6:3, 1, [0]), (features.6:[1, 4], 2, [1, 2])]
     """
     n, count = len(image), min(len(models), len(image))
     if objective.across_batch and count > 1:
         warnings.warn(
-            f"{objective.spec} looks across the batch, which is not split: one device does all",
+            f"{objective.spec} looks across the batch, so the batch cannot be split: one device renders all images",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -88,7 +89,7 @@ def split_images(
 
 
 def select_images(image: Parameterization, images: range) -> Parameterization:
-    """Those images of a batch, as a batch of their own: rows of its leaves; what are no leaves is the same for all."""
+    """Some images of a batch as a batch of their own: their rows of each leaf. Everything else stays the same."""
     twin, n = copy.deepcopy(image), len(image)
     for name, leaf in twin.named_parameters():
         if leaf.shape[:1] != (n,):
@@ -108,7 +109,7 @@ class Worker:
         self._barrier, self._number = barrier, number
 
     def tick(self) -> None:
-        """To be called at the same points by all; raises KeyboardInterrupt at the one where it ends."""
+        """Each worker calls this at the same points; it raises KeyboardInterrupt at the point where all end."""
         self._barrier.tick(self._number)
 
     def stop(self) -> None:
@@ -130,14 +131,14 @@ class StopBarrier:
             raise KeyboardInterrupt
 
     def stop(self) -> None:
-        with self._lock:  # nobody can be further than on the way to the next tick of the foremost
+        with self._lock:  # no worker can be further than just before the next tick of the foremost one
             self._last = min(self._last, max(self._ticks) + 1)
 
 
 def run_side_by_side(works: Sequence[Callable[[Worker], T]], models: Sequence[TappedModel]) -> list[T]:
-    """What each work returns, each done by a thread on its model's device; one alone is done here.
+    """Run each work in a thread on the device of its model, and return the results; a single work needs no thread.
 
-    Ctrl-C stops them all at one tick. If one raises, the others are stopped, and the first error is raised.
+    Ctrl-C stops all of them at the same tick. If one raises an error, the others stop and the first error is raised.
     """
     barrier, errors = StopBarrier(len(works)), list[BaseException]()
     if len(works) == 1:
@@ -157,7 +158,7 @@ def run_side_by_side(works: Sequence[Callable[[Worker], T]], models: Sequence[Ta
         futures = [pool.submit(copy_context().run, do, i) for i in range(len(works))]
         try:
             while wait(futures, timeout=0.2).not_done:
-                pass  # Python sees Ctrl-C between two waits, whichever thread the signal went to
+                pass  # Python handles Ctrl-C between two waits, whichever thread got the signal
         except KeyboardInterrupt:
             barrier.stop()
             wait(futures)

@@ -1,4 +1,4 @@
-"""Transform robustness: what a feature must survive to be the network's and not the pixel grid's."""
+"""Random transforms of the image, so that an optimised feature does not depend on single pixels."""
 
 from featureviz.transform.base import Pixelwise as Pixelwise
 from featureviz.transform.base import Transform as Transform

@@ -1,4 +1,4 @@
-"""What a transform is, and the pipeline that turns N images into M = N * K views of the network's input size."""
+"""The contracts of transforms."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Draw = tuple[Tensor, ...]
 class Transform(nn.Module, ABC):
     """A random change of an image that a robust activation survives: abstract.
 
-    ``draw`` is the only random part and returns tensors with one row a view; ``transform`` is deterministic and keeps
-    the size. ``capturable`` says that neither touches the host.
+    ``draw`` is the only random part; it returns tensors with one row for each view. ``transform`` is deterministic and
+    keeps the size. ``capturable`` says that neither of them synchronises with the host.
     """
 
     capturable = True
@@ -30,9 +30,12 @@ class Transform(nn.Module, ABC):
     def transform(self, images: Tensor, draw: Draw) -> Tensor:
         """``[M,C,H,W]`` to ``[M,C,H,W]``."""
 
+    def extra_repr(self) -> str:
+        return ", ".join(f"{value:g}" for value in vars(self).values() if isinstance(value, float))
+
 
 class Pixelwise(Transform, ABC):
-    """A transform of each pixel by itself: abstract. It may trade places with a warp."""
+    """A transform of each pixel by itself: abstract. A pipeline may apply it after a warp that follows it."""
 
 
 class Warp(Transform, ABC):
@@ -40,7 +43,7 @@ class Warp(Transform, ABC):
 
     @abstractmethod
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
-        """``[M,3,3]``: the output's (x, y, 1) in [-1,1] to the input's, for a picture of (height, width) pixels."""
+        """``[M,3,3]``: maps (x, y, 1) in [-1,1] of the output to the input, for an image of (height, width) pixels."""
 
     @final
     def draw(self, rng: Rng, size: tuple[int, int]) -> Draw:

@@ -1,7 +1,7 @@
-"""Pure functions of geometry. One convention everywhere:
+"""Pure functions of geometry, all with one convention.
 
-Points are (x, y) in [-1, 1], -1 and 1 the outer edges of the picture (``align_corners=False``). A matrix ``[M,3,3]``
-maps a point of the output to the point of the input it is read from. Angles turn the picture anticlockwise.
+Points are (x, y) in [-1, 1]; -1 and 1 are the outer edges of the image (``align_corners=False``). A matrix ``[M,3,3]``
+maps a point of the output to the point of the input that it shows. A positive angle turns the image anticlockwise.
 """
 
 from __future__ import annotations
@@ -12,59 +12,59 @@ from torch import Tensor
 
 
 def translation(dx: Tensor, dy: Tensor) -> Tensor:
-    """Read from (x + dx, y + dy): ``[M]``, ``[M]`` to ``[M,3,3]``."""
+    """Show at (x, y) what is at (x + dx, y + dy): ``[M]``, ``[M]`` to ``[M,3,3]``."""
     zero, one = torch.zeros_like(dx), torch.ones_like(dx)
-    return _rows((one, zero, dx), (zero, one, dy), (zero, zero, one))
+    return _stack_rows((one, zero, dx), (zero, one, dy), (zero, zero, one))
 
 
 def scaling(sx: Tensor, sy: Tensor) -> Tensor:
-    """Magnify the picture by (sx, sy) about its centre; negative mirrors: ``[M]``, ``[M]`` to ``[M,3,3]``."""
+    """Magnify the image by (sx, sy) about its centre; a negative factor mirrors: ``[M]``, ``[M]`` to ``[M,3,3]``."""
     zero, one = torch.zeros_like(sx), torch.ones_like(sx)
-    return _rows((1 / sx, zero, zero), (zero, 1 / sy, zero), (zero, zero, one))
+    return _stack_rows((1 / sx, zero, zero), (zero, 1 / sy, zero), (zero, zero, one))
 
 
 def rotation(degrees: Tensor, size: tuple[int, int]) -> Tensor:
-    """Turn a picture of (height, width) pixels about its centre without shearing it: ``[M]`` to ``[M,3,3]``."""
+    """Rotate an image of (height, width) pixels about its centre, without shear: ``[M]`` to ``[M,3,3]``."""
     height, width = size
     radians = torch.deg2rad(degrees)
     cos, sin = torch.cos(radians), torch.sin(radians)
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-    return _rows((cos, -sin * (height / width), zero), (sin * (width / height), cos, zero), (zero, zero, one))
+    return _stack_rows((cos, -sin * (height / width), zero), (sin * (width / height), cos, zero), (zero, zero, one))
 
 
 def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """``[M,C,H,W]`` read through ``[M,3,3]`` onto ``[M,C,h,w]``: one bilinear resampling, mirrored past the edges.
+    """Resample ``[M,C,H,W]`` with the matrices ``[M,3,3]`` to ``[M,C,h,w]``: bilinear, mirrored beyond the edges.
 
-    Mirroring, because grey or black fill enters global pooling, which is what a gate reads.
+    A grey or black border would enter the global pooling that gates read.
     """
-    grid = _grid(matrix.to(images.dtype), size)
+    grid = _make_grid(matrix.to(images.dtype), size)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def shrink(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average whole blocks of pixels where ``images`` have at least twice the pixels that ``size`` can show.
+    """Average whole blocks of pixels if ``images`` have at least twice the height or width of ``size``.
 
-    Bilinear sampling skips pixels beyond that ratio; an ascent would paint in the gaps.
+    Beyond that ratio bilinear sampling skips pixels, and an ascent would exploit the pixels that are skipped.
     """
     (height, width), (h, w) = images.shape[-2:], size
     target = (height // max(1, height // h), width // max(1, width // w))
     return images if target == (height, width) else F.adaptive_avg_pool2d(images, target)
 
 
-def _grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
-    """``[M,h,w,2]``: where the centre of each output pixel is read. ``F.affine_grid``, at a tenth of its cost on a CPU.
+def _make_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[M,h,w,2]``: the input point of each output pixel's centre. As ``F.affine_grid``, ten times faster on a CPU.
 
-    Each coordinate is a sum of a part that varies along a row and one that varies down a column.
+    Each coordinate is the sum of a term that depends on x alone and a term that depends on y alone.
     """
-    x, y = (_centres(n, matrix) for n in (size[1], size[0]))
-    across = matrix[:, :2, 0, None] * x  # [M,2,w]
-    down = matrix[:, :2, 1, None] * y + matrix[:, :2, 2, None]  # [M,2,h]
-    return (across[:, :, None, :] + down[:, :, :, None]).movedim(1, -1)
+    x, y = (_pixel_centres(n, matrix) for n in (size[1], size[0]))
+    along_x = matrix[:, :2, 0, None] * x  # [M,2,w]
+    along_y = matrix[:, :2, 1, None] * y + matrix[:, :2, 2, None]  # [M,2,h]
+    return (along_x[:, :, None, :] + along_y[:, :, :, None]).movedim(1, -1)
 
 
-def _centres(count: int, like: Tensor) -> Tensor:
+def _pixel_centres(count: int, like: Tensor) -> Tensor:
     return (2 * torch.arange(count, device=like.device, dtype=like.dtype) + 1) / count - 1
 
 
-def _rows(*rows: tuple[Tensor, ...]) -> Tensor:
+def _stack_rows(*rows: tuple[Tensor, ...]) -> Tensor:
     return torch.stack([torch.stack(row, -1) for row in rows], -2)

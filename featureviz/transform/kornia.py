@@ -1,6 +1,8 @@
-"""Any ``kornia.augmentation`` module as a transform."""
+"""A ``kornia.augmentation`` module as a transform."""
 
 from __future__ import annotations
+
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +12,12 @@ from featureviz.rng import Rng
 from featureviz.transform.base import Draw, Transform
 
 
+@final
 class Kornia(Transform):
-    """A kornia augmentation, applied view by view.
+    """A kornia augmentation, applied to one view at a time.
 
-    Kornia draws from torch's global generator and some of its draws are shared by a batch. So each view is drawn
-    alone, from a seed of its own, with the global generator restored afterwards: slower, and never capturable.
+    Kornia draws from torch's global generator, and some of its draws are shared by a batch. So each view has its own
+    seed and is transformed alone, and the global generator is restored afterwards. This is slower and not capturable.
     """
 
     capturable = False
@@ -29,16 +32,16 @@ class Kornia(Transform):
     def transform(self, images: Tensor, draw: Draw) -> Tensor:
         devices = [images.device] if images.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            rows = [self._one(row, seed) for row, seed in zip(images.split(1), draw[0].tolist(), strict=True)]
+            rows = [self._transform_row(row, seed) for row, seed in zip(images.split(1), draw[0].tolist(), strict=True)]
         return torch.cat(rows)
 
-    def _one(self, row: Tensor, seed: int) -> Tensor:
+    def _transform_row(self, row: Tensor, seed: int) -> Tensor:
         torch.manual_seed(seed)
         out = self.module(row)
         if not isinstance(out, Tensor) or out.shape != row.shape:
             shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise InvalidInput(
                 f"{type(self.module).__name__} turned {list(row.shape)} into {shape}; a transform must keep the size:"
-                " resize back inside it"
+                " add a resize to it"
             )
         return out

@@ -17,11 +17,11 @@ from featureviz.transform.kornia import Kornia
 
 @final
 class Pipeline(nn.Module):
-    """Transforms in the order given: ``pipeline(images, rng, size)``, ``[N,C,H,W]`` to ``[N*K,C,h,w]``.
+    """Transforms in the given order: ``pipeline(images, rng, size)``, ``[N,C,H,W]`` to ``[N*K,C,h,w]``.
 
-    The matrices of all warps are multiplied and the image is resampled once, straight to ``size``; pixelwise
-    transforms follow at that size. A transform that is neither is a barrier: warps behind it resample again.
-    A ``kornia.augmentation`` module is taken as it is.
+    The matrices of all warps are multiplied and the image is resampled once, directly to ``size``; pixelwise
+    transforms are applied after that. Any other transform ends this: warps after it are a second resampling.
+    ``kornia.augmentation`` modules are accepted.
 
     >>> from featureviz.transform import Jitter, Rotate
     >>> Pipeline([Jitter(8), Rotate(5)])(torch.rand(2, 3, 32, 32), Rng(0, 2, views=4), (24, 24)).shape
@@ -30,7 +30,7 @@ class Pipeline(nn.Module):
 
     def __init__(self, transforms: Iterable[Transform | nn.Module] = ()) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(_accepted(t) for t in transforms)
+        self.transforms = nn.ModuleList(_as_transform(t) for t in transforms)
 
     @property
     def capturable(self) -> bool:
@@ -42,13 +42,13 @@ class Pipeline(nn.Module):
         if rng.views > 1:
             images = images.repeat_interleave(rng.views, 0)  # [M,C,H,W]
         for warps, others in self._stages():
-            images = _resampled(images, [warp.matrix(rng, full) for warp in warps], size)
+            images = _resample(images, [warp.matrix(rng, full) for warp in warps], size)
             for transform in others:
                 images = transform.transform(images, transform.draw(rng, size))
         return images
 
     def _stages(self) -> list[tuple[list[Warp], list[Transform]]]:
-        """Warps and what follows their resampling; a barrier closes a stage. At least one: the resize itself."""
+        """Stages of one resampling each: its warps, and the transforms after it. The first may have no warps."""
         stages: list[tuple[list[Warp], list[Transform]]] = [([], [])]
         for transform in self._transforms():
             warps, others = stages[-1]
@@ -64,18 +64,18 @@ class Pipeline(nn.Module):
         return [t for t in self.transforms if isinstance(t, Transform)]
 
 
-def _resampled(images: Tensor, matrices: list[Tensor], size: tuple[int, int]) -> Tensor:
+def _resample(images: Tensor, matrices: list[Tensor], size: tuple[int, int]) -> Tensor:
     if matrices:
         total = matrices[0]
         for matrix in matrices[1:]:
-            total = total @ matrix  # the last transform's output point is mapped first
+            total = total @ matrix  # a point of the output passes the last warp first
         return functional.warp(images, total, size)
     if images.shape[-2:] == size:
         return images
     return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
-def _accepted(transform: Any) -> Transform:
+def _as_transform(transform: Any) -> Transform:
     if isinstance(transform, Transform):
         return transform
     if isinstance(transform, nn.Module) and any(c.__module__.startswith("kornia.") for c in type(transform).__mro__):

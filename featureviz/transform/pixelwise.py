@@ -1,6 +1,8 @@
-"""Robustness pixel by pixel."""
+"""Transforms of single pixels."""
 
 from __future__ import annotations
+
+from typing import final
 
 from torch import Tensor
 
@@ -9,8 +11,9 @@ from featureviz.rng import Rng
 from featureviz.transform.base import Draw, Pixelwise
 
 
+@final
 class Noise(Pixelwise):
-    """Add normal noise of standard deviation ``sd``, in units of the image's range 0..1, to every value."""
+    """Add normal noise of standard deviation ``sd`` to every value; the image's range is 0 to 1."""
 
     def __init__(self, sd: float = 0.02, channels: int = 3) -> None:
         super().__init__()
@@ -25,9 +28,6 @@ class Noise(Pixelwise):
     def transform(self, images: Tensor, draw: Draw) -> Tensor:
         if images.shape[1] != self.channels:
             raise InvalidInput(
-                f"Noise was made for {self.channels} channels, the image has {images.shape[1]}; give channels= too"
+                f"Noise was made for {self.channels} channels, the image has {images.shape[1]}; set channels="
             )
         return images + self.sd * draw[0].to(images.dtype)
-
-    def extra_repr(self) -> str:
-        return f"{self.sd:g}"

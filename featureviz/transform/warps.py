@@ -1,6 +1,8 @@
-"""Geometric robustness: shift, zoom, turn, mirror. Each gives its matrix; the pipeline resamples once for all."""
+"""Geometric transforms: shift, scale, rotation, flip. Each is a matrix; the pipeline resamples once for all."""
 
 from __future__ import annotations
+
+from typing import final
 
 import torch
 from torch import Tensor
@@ -11,54 +13,49 @@ from featureviz.transform.base import Transform, Warp
 from featureviz.transform.functional import rotation, scaling, translation
 
 
+@final
 class Jitter(Warp):
-    """Shift by up to ``pixels / 2`` image pixels either way in x and y (Lucid's random crop by ``pixels``)."""
+    """Shift by up to ``pixels / 2`` image pixels in each direction of x and y (Lucid's random crop by ``pixels``)."""
 
     def __init__(self, pixels: float) -> None:
         super().__init__()
-        self.pixels = float(_at_least(0, pixels, "pixels"))
+        self.pixels = float(_check_minimum(0, pixels, "pixels"))
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
-        # Half of the pixels either way, in units of half the picture: pixels / width.
+        # Half of the pixels, in units of half the width, is pixels / width.
         dx = rng.uniform(-self.pixels, self.pixels) / size[1]
         dy = rng.uniform(-self.pixels, self.pixels) / size[0]
         return translation(dx, dy)
 
-    def extra_repr(self) -> str:
-        return f"{self.pixels:g}"
 
-
+@final
 class Scale(Warp):
-    """Magnify by a factor uniform in [low, high] about the centre."""
+    """Magnify about the centre by a factor uniform in [low, high]."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
-        self.low, self.high = float(_at_least(1e-3, low, "low")), float(_at_least(low, high, "high"))
+        self.low, self.high = float(_check_minimum(1e-3, low, "low")), float(_check_minimum(low, high, "high"))
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         factor = rng.uniform(self.low, self.high)
         return scaling(factor, factor)
 
-    def extra_repr(self) -> str:
-        return f"{self.low:g}, {self.high:g}"
 
-
+@final
 class Rotate(Warp):
-    """Turn by an angle uniform in [-degrees, degrees] about the centre."""
+    """Rotate about the centre by an angle uniform in [-degrees, degrees]."""
 
     def __init__(self, degrees: float) -> None:
         super().__init__()
-        self.degrees = float(_at_least(0, degrees, "degrees"))
+        self.degrees = float(_check_minimum(0, degrees, "degrees"))
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         return rotation(rng.uniform(-self.degrees, self.degrees), size)
 
-    def extra_repr(self) -> str:
-        return f"{self.degrees:g}"
 
-
+@final
 class Flip(Warp):
-    """Mirror left and right with probability ``p``."""
+    """Exchange left and right with probability ``p``."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
@@ -70,19 +67,16 @@ class Flip(Warp):
         u = rng.uniform()
         return scaling(torch.where(u < self.p, -1.0, 1.0), torch.ones_like(u))
 
-    def extra_repr(self) -> str:
-        return f"{self.p:g}"
 
-
-def _at_least(minimum: float, value: float, name: str) -> float:
+def _check_minimum(minimum: float, value: float, name: str) -> float:
     if not value >= minimum:
         raise InvalidInput(f"{name}={value} was given; expected at least {minimum:g}")
     return value
 
 
 def robust() -> list[Transform]:
-    """The default: Lucid's standard ranges, jitter 8, scale 0.9 to 1.1, rotate 10 degrees, jitter 4.
+    """The default transforms with Lucid's standard ranges: jitter 8, scale 0.9 to 1.1, rotate 10 degrees, jitter 4.
 
-    Lucid pads with 12 px of grey first; here nothing needs padding, since the view is mirrored past the edges.
+    Lucid first pads with 12 px of grey. Here the image is mirrored beyond its edges, so no padding is needed.
     """
     return [Jitter(8), Scale(0.9, 1.1), Rotate(10), Jitter(4)]

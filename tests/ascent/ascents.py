@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.ascent.optimizers import adam
 from featureviz.lab import GateStatistics
 from featureviz.transform import Noise, robust
 
 OPTIMIZERS: dict[str, Any] = {
-    "adam": adam(0.05), "nadam": lambda leaves: torch.optim.NAdam(leaves, lr=0.05),
+    "adam": fv.Adam(0.05), "nadam": lambda leaves: torch.optim.NAdam(leaves, lr=0.05),
     "sgd": lambda leaves: torch.optim.SGD(leaves, lr=0.5, momentum=0.9, dampening=0.5),
     "rmsprop": lambda leaves: torch.optim.RMSprop(leaves, lr=0.01, momentum=0.5),
 }  # fmt: skip
@@ -33,10 +32,14 @@ def ascent_of(model: fv.TappedModel, goal: fv.Objective | str, n: int = 2, **opt
     goal = fv.parse(goal) if isinstance(goal, str) else goal
     size = options.pop("size", 24)
     image = options.pop("image", None) or fv.FourierImage(n, size, seed=options.get("seed", 0))
-    return fv.Ascent(model, goal, image, **{"transforms": [*robust(), Noise()], "views": 2, **options})
+    how = {name: options.pop(name) for name in ("redirect", "precision", "compile") if name in options}
+    runtime = fv.Runtime(**{"redirect": 0, "compile": False, **how})
+    return fv.Ascent(
+        model, goal, image, **{"transforms": [*robust(), Noise()], "views": 2, "runtime": runtime, **options}
+    )
 
 
 def halved(ascent: fv.Ascent, times: int) -> fv.Ascent:
     for _ in range(times):
-        assert ascent._halve()
+        assert ascent.halve()
     return ascent

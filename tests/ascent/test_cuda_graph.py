@@ -1,4 +1,4 @@
-"""Captured steps. Without a device: what is in the way, by name, and the order of things. With one: the rest."""
+"""CudaGraphStep steps. Without a device: what is in the way, by name, and the order of things. With one: the rest."""
 
 import random
 from collections.abc import Callable
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 import featureviz as fv
 from featureviz.ascent.capturable import why_not
-from featureviz.ascent.cuda_graph import Captured, Uncapturable, stepper
-from featureviz.ascent.optimizers import adam
+from featureviz.ascent.cuda_graph import CudaGraphStep, Uncapturable, stepper
 from featureviz.errors import InvalidInput
 from featureviz.transform import Jitter, Pixelwise
 from tests.ascent.ascents import OPTIMIZERS, ascent_of
@@ -59,7 +58,7 @@ def test_what_is_in_the_way_is_named(tiny: fv.TappedModel) -> None:
         named = why_not(ascent)
         assert len(named) == 2, named
         assert named[1].startswith(reason), named
-        assert (ascent.steps_done, int(ascent.rng.step), int(ascent._done)) == (0, 0, 0)
+        assert (ascent.steps_done, int(ascent.rng.step), int(ascent.done)) == (0, 0, 0)
         assert torch.equal(ascent.images(), before)
     assert why_not(ascent_of(tiny, "conv:1", optimizer=lambda p: torch.optim.SGD(p, 0.1, fused=True))) == [ON_CPU]
 
@@ -67,15 +66,15 @@ def test_what_is_in_the_way_is_named(tiny: fv.TappedModel) -> None:
 def test_what_cannot_be_captured_runs_eagerly_and_says_so(tiny: fv.TappedModel) -> None:
     ascent = ascent_of(tiny, "conv:1")
     with pytest.raises(Uncapturable, match="the step cannot be captured: the model is on cpu"):
-        Captured(ascent)
-    assert stepper(ascent) is stepper(ascent, False) is ascent
+        CudaGraphStep(ascent)
+    assert stepper(ascent, "auto") is stepper(ascent, False) is ascent
     with pytest.warns(RuntimeWarning, match="the model is on cpu.*It runs eagerly"):
         assert stepper(ascent, True) is ascent
     with pytest.raises(InvalidInput, match="capture='yes' was given"):
-        stepper(ascent, "yes")  # pyright: ignore[reportArgumentType]
+        fv.Runtime(capture="yes")  # pyright: ignore[reportArgumentType]
     options: dict[str, Any] = {"steps": 3, "size": 24, "progress": False}
     with pytest.warns(RuntimeWarning, match="cannot be captured"):
-        made = fv.render(tiny, "conv:1", capture=True, **options)
+        made = fv.render(tiny, "conv:1", runtime=fv.Runtime(capture=True), **options)
     assert torch.equal(made.images, fv.render(tiny, "conv:1", **options).images)
 
 
@@ -120,12 +119,13 @@ def no_cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[[fv.Ascent], None]:
 def test_making_graphs_leaves_an_ascent_as_it_was(
     tiny: fv.TappedModel, no_cuda: Callable[[fv.Ascent], None], name: str, begun: int
 ) -> None:
-    options: dict[str, Any] = {"redirect": 3, "optimizer": OPTIMIZERS[name], "rate": lambda step: 0.1 / (1 + step)}
+    schedule = fv.Scheduled(OPTIMIZERS[name], lambda share: 0.1 / (1 + 16 * share))
+    options: dict[str, Any] = {"redirect": 3, "optimizer": schedule, "steps": 16}
     eager, ascent = (ascent_of(tiny, "conv:[1, 2]", **options) for _ in range(2))
     eager.run(begun)
     ascent.run(begun)
     no_cuda(ascent)
-    captured = Captured(ascent)
+    captured = CudaGraphStep(ascent)
     assert torch.equal(ascent.images(), eager.images())
     assert torch.equal(ascent.scores, eager.scores)
     assert (ascent.steps_done, int(ascent.rng.step)) == (begun, begun)
@@ -160,7 +160,7 @@ def test_captured_scores_are_eager_scores(there: fv.TappedModel, name: str, prec
     makers = {**OPTIMIZERS, "fused sgd": lambda p: torch.optim.SGD(p, 0.5, momentum=0.9, dampening=0.5, fused=True)}
     eager, ascent = (on_device(there, optimizer=makers[name], precision=precision) for _ in range(2))
     eager.run(30)
-    Captured(ascent).run(30)
+    CudaGraphStep(ascent).run(30)
     assert ascent.steps_done == 30
     slack = 2e-2 if precision == "float32" else 1e-1  # resampling adds its gradients in any order
     assert torch.allclose(ascent.scores[:30], eager.scores[:30], rtol=slack, atol=slack)
@@ -171,24 +171,24 @@ def test_captured_scores_are_eager_scores(there: fv.TappedModel, name: str, prec
 def test_captured_without_resampling_is_eager(there: fv.TappedModel) -> None:
     eager, ascent = (on_device(there, transforms=[], size=there.input_size((64, 64))) for _ in range(2))
     eager.run(30)
-    Captured(ascent).run(30)
+    CudaGraphStep(ascent).run(30)
     assert torch.allclose(ascent.scores[:2], eager.scores[:2], rtol=1e-3, atol=1e-4)
     assert torch.allclose(ascent.scores[:30], eager.scores[:30], rtol=5e-3, atol=1e-2)  # rounding grows with the steps
 
 
 @cuda
 def test_every_replay_draws_the_views_of_its_step(there: fv.TappedModel) -> None:
-    still = adam(1e-12)
+    still = fv.Adam(1e-12)
     eager, ascent = (on_device(there, optimizer=still, redirect=0) for _ in range(2))
     eager.run(6)
-    Captured(ascent).run(6)
+    CudaGraphStep(ascent).run(6)
     assert torch.allclose(ascent.scores[:6], eager.scores[:6], rtol=1e-4, atol=1e-4)
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(ascent.scores[1:5], ascent.scores[2:6], strict=True))
 
 
 @cuda
 def test_a_replay_allocates_nothing(there: fv.TappedModel) -> None:
-    captured = Captured(on_device(there))
+    captured = CudaGraphStep(on_device(there))
     captured.run(8)
     torch.cuda.synchronize()
     before = torch.cuda.memory_stats()["allocation.all.allocated"]
@@ -202,25 +202,26 @@ def test_a_replay_allocates_nothing(there: fv.TappedModel) -> None:
 def test_a_step_that_cannot_be_captured_is_named_and_still_runs(there: fv.TappedModel) -> None:
     waits = on_device(there, GATES + reads_back("features.4"))
     with pytest.raises(Uncapturable, match=r"the objective reads_back\(features.4\) goes through the host"):
-        Captured(waits)
+        CudaGraphStep(waits)
     guess = on_device(there, transforms=[Guess()])
     with pytest.raises(Uncapturable, match="replayed, it gives another score"):
-        Captured(guess)
+        CudaGraphStep(guess)
     for ascent in (waits, guess):
         with pytest.warns(RuntimeWarning, match="It runs eagerly"):
-            assert stepper(ascent) is ascent
+            assert stepper(ascent, "auto") is ascent
         ascent.run(3)
         assert ascent.scores[:3].all()
 
 
 @cuda
 def test_a_schedule_takes_effect(there: fv.TappedModel) -> None:
-    ascent = on_device(there, rate=lambda step: 0.0 if 8 <= step < 11 else 0.05)
-    captured, pictures = Captured(ascent), list[Tensor]()
+    still = fv.Scheduled(fv.Adam(), lambda share: 0.0 if 0.5 <= share < 0.6875 else 0.05)  # in steps 8, 9 and 10 of 16
+    ascent = on_device(there, optimizer=still, steps=16)
+    captured, pictures = CudaGraphStep(ascent), list[Tensor]()
     for steps in (8, 3, 3):
         captured.run(steps)
         pictures.append(ascent.images())
-    eager = on_device(there, rate=ascent.rate)
+    eager = on_device(there, optimizer=still, steps=16)
     eager.run(11)
     assert torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[1], pictures[2])
@@ -228,16 +229,17 @@ def test_a_schedule_takes_effect(there: fv.TappedModel) -> None:
 
 
 @cuda
-def test_an_intervention_is_seen_by_the_next_run(there: fv.TappedModel) -> None:
-    ascent = on_device(there, fv.Channel("features.9", 3), optimizer=adam(1e-12), redirect=0, transforms=[])
-    captured = Captured(ascent)
-    captured.run(4)
+def test_an_intervention_in_force_is_captured(there: fv.TappedModel) -> None:
+    def last(**options: Any) -> Tensor:
+        ascent = on_device(there, fv.Channel("features.9", 3), optimizer=fv.Adam(1e-12), transforms=[], **options)
+        CudaGraphStep(ascent).run(4)
+        return ascent.scores[3, 0]
+
+    plain = last()
     with fv.clamp(there, "features.7.block.2", 0.0):
-        captured.run(2)
-    captured.run(2)
-    score = ascent.scores[:8, 0]
-    assert (score[4:6] - score[3]).abs().min() > 1e-3 * score[3].abs()
-    assert torch.allclose(score[6:], score[3].expand(2), rtol=1e-3)
+        clamped = last()
+    assert abs(clamped - plain) > 1e-3 * abs(plain)
+    assert torch.allclose(last(), plain, rtol=1e-3)
 
 
 @cuda
@@ -255,8 +257,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_captured(there: fv.TappedModel)
         tight.run(3)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert len(tight.parts) > 1
+    assert len(tight.microbatches) > 1
     assert torch.allclose(tight.scores[:3], whole.scores[:3], rtol=1e-2, atol=1e-2)
-    Captured(tight).run(3)
+    CudaGraphStep(tight).run(3)
     assert torch.isfinite(tight.scores[3:6]).all()
     assert tight.scores[3:6].any()

@@ -20,7 +20,8 @@ if not {kept}:
 torch.set_num_threads(1)
 model = fv.load("embedded")
 before = resident()
-ascent = fv.Ascent(model, fv.Channel("features.6", list(range(24))), fv.FourierImage(24, 96))
+image, how = fv.FourierImage(24, 96), fv.Runtime(redirect=0)
+ascent = fv.Ascent(model, fv.Channel("features.6", list(range(24))), image, runtime=how)
 for _ in range(3):
     ascent.step()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

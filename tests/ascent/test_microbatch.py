@@ -62,7 +62,7 @@ def climbed(net: Limited, goal: Objective | str | Sequence[str], n: int, views: 
     model = fv.wrap(net, mean=0.5, std=0.25, size=24)
     ascent = Ascent(
         model, as_objective(goal), FourierImage(n, 28, seed=3), transforms=[*robust(), Noise(0.1)], views=views, seed=3,
-        image_ids=range(4, 4 + n), capacity=steps, redirect=2,
+        image_ids=range(4, 4 + n), steps=steps, runtime=fv.Runtime(redirect=2),
     )  # fmt: skip
     ascent.run(steps)
     return ascent
@@ -92,8 +92,8 @@ def test_parts_make_the_same_images(case: str, error: str) -> None:
     goal = fv.Channel("net.conv", list(range(n)) if n > 1 else 2)
     whole, net = climbed(Limited(100), goal, n, views), Limited(room, error)
     parts = climbed(net, goal, n, views)
-    assert len(whole.parts) == 1
-    assert [len(p.rows) for p in parts.parts] == expected
+    assert len(whole.microbatches) == 1
+    assert [len(p.rows) for p in parts.microbatches] == expected
     assert net.memory.refused <= 4  # it learns once, not at every step
     same_climb(whole, parts)
 
@@ -112,25 +112,24 @@ def test_a_cpu_takes_a_few_views_at_a_time(case: str, monkeypatch: pytest.Monkey
     n, views, at_once, expected = ON_A_CPU[case]
     goal = fv.Channel("net.conv", list(range(n)))
     whole = climbed(Limited(100), goal, n, views)
-    monkeypatch.setattr("featureviz.ascent.ascent.PIXELS", int(at_once * 24 * 24))
+    monkeypatch.setattr("featureviz.ascent.microbatch.PIXELS", int(at_once * 24 * 24))
     parts = climbed(Limited(100), goal, n, views)
-    assert len(whole.parts) == 1
-    assert [len(p.rows) for p in parts.parts] == expected
+    assert len(whole.microbatches) == 1
+    assert [len(p.rows) for p in parts.microbatches] == expected
     same_climb(whole, parts)
 
 
 def test_what_looks_across_the_batch_sees_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featureviz.ascent.ascent.PIXELS", 1)
-    assert len(climbed(Limited(100), Together(), 4, 1).parts) == 1
+    monkeypatch.setattr("featureviz.ascent.microbatch.PIXELS", 1)
+    assert len(climbed(Limited(100), Together(), 4, 1).microbatches) == 1
 
 
 def test_larger_views_are_fewer_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featureviz.ascent.ascent.PIXELS", 24 * 24)
-    ascent = climbed(Limited(100), fv.Channel("net.conv", 1), 4, 1, steps=1)
+    monkeypatch.setattr("featureviz.ascent.microbatch.PIXELS", 24 * 24)
     counts = []
-    for share in (0.5, 1.0):
-        ascent.aim(share)
-        counts.append(len(ascent.parts))
+    for size in (12, 24):
+        model = fv.wrap(Limited(100), mean=0.5, std=0.25, size=size)
+        counts.append(len(Ascent(model, fv.Channel("net.conv", 1), FourierImage(4, 28)).microbatches))
     assert counts == [1, 4]
 
 
@@ -141,12 +140,12 @@ def test_objectives_of_every_kind_of_image(at: str) -> None:
     net = Limited(3, at=at)
     parts = climbed(net, goal, 4, 2)
     assert net.memory.refused > 0
-    assert len(parts.parts) == 4
+    assert len(parts.microbatches) == 4
     same_climb(climbed(Limited(100), goal, 4, 2), parts)
 
 
 def test_every_image_and_view_is_in_one_part() -> None:
-    parts = climbed(Limited(2), fv.Channel("net.conv", 1), 3, 5, steps=1).parts
+    parts = climbed(Limited(2), fv.Channel("net.conv", 1), 3, 5, steps=1).microbatches
     met = [(i, k) for p in parts for i in range(3)[p.images] for k in range(5)[p.views]]
     assert sorted(met) == [(i, k) for i in range(3) for k in range(5)]
     for part in parts:
@@ -161,9 +160,9 @@ def test_a_render_does_not_mind() -> None:
         net.memory.room = 10**6
         model = fv.wrap(net, size=24)
 
-        def start(n: int, size: int, *, seed: int) -> FourierImage:
+        def start(n: int, size: int, *, seed: int, image_ids: Sequence[int] | None) -> FourierImage:
             net.memory.room = room
-            return FourierImage(n, size, seed=seed)
+            return FourierImage(n, size, seed=seed, image_ids=image_ids)
 
         def stop(leaves: list[nn.Parameter]) -> torch.optim.Optimizer:
             return torch.optim.SGD(leaves, lr=1.0)
@@ -247,17 +246,17 @@ def test_other_errors_are_not_taken_for_it() -> None:
     ascent = Ascent(model, fv.Channel("output", 0), FourierImage(4, 8))
     with pytest.raises(ModelError, match="shapes do not match"):
         ascent.step()
-    assert len(ascent.parts) == 1
+    assert len(ascent.microbatches) == 1
 
 
 def test_a_part_draws_the_wholes_own_numbers() -> None:
     whole = Rng(5, torch.tensor([3, 8, 2, 40]), views=3)
     slices = [(slice(0, 4), slice(0, 3)), (slice(1, 3), slice(0, 3)), (slice(2, 3), slice(1, 3)), (slice(3, 4),) * 2]
     slices[-1] = (slice(3, 4), slice(2, 3))
-    parts = [whole.part(i, k) for i, k in slices]
+    parts = [whole.select(i, k) for i, k in slices]
     whole.uniform()  # a part starts at the first draw, wherever the whole is
     for _ in range(3):
-        whole.again()
+        whole.restart()
         drawn_ = [(r.uniform(), r.normal((2, 3)), r.integers(), r.uniform(-1, 1, (5,))) for r in (whole, *parts)]
         for (i, k), own in zip(slices, drawn_[1:], strict=True):
             for all_, some in zip(drawn_[0], own, strict=True):
@@ -265,9 +264,9 @@ def test_a_part_draws_the_wholes_own_numbers() -> None:
                 assert torch.equal(some.view(expected.shape), expected)
         whole.advance()  # the step is shared
         for part in parts:
-            part.again()
+            part.restart()
             assert torch.equal(part.step, whole.step)
-    nested = whole.part(slice(1, 4), slice(1, 3)).part(slice(1, 2), slice(1, 2))
-    assert torch.equal(nested.uniform(), whole.again().uniform().view(4, 3)[2, 2:])
+    nested = whole.select(slice(1, 4), slice(1, 3)).select(slice(1, 2), slice(1, 2))
+    assert torch.equal(nested.uniform(), whole.restart().uniform().view(4, 3)[2, 2:])
     assert len(whole) == 12
     assert whole.views == 3

@@ -1,4 +1,4 @@
-"""An adapter's steps are the tool's own: from one seed they end at the image of its own loop."""
+"""An adapter takes the steps of its tool: from the same seed it ends at the image of the tool's own loop."""
 
 import importlib
 import random
@@ -20,11 +20,11 @@ STEPS = 3
 
 
 def lucent(net: nn.Module) -> Tensor:
-    objectives, param, render, _ = importlib.import_module("benchmarks.contenders.lucent").lucent()
-    goal = objectives.channel("features_3", 1, batch=0) + objectives.channel("features_3", 4, batch=1)
+    objectives, param, render, _ = importlib.import_module("benchmarks.contenders.lucent").load_lucent()
+    objective = objectives.channel("features_3", 1, batch=0) + objectives.channel("features_3", 4, batch=1)
     start = lambda: param.image(64, batch=2)  # noqa: E731
     images = render.render_vis(
-        net, goal, start, thresholds=(STEPS,), show_image=False, progress=False, fixed_image_size=64
+        net, objective, start, thresholds=(STEPS,), show_image=False, progress=False, fixed_image_size=64
     )
     return torch.from_numpy(images[-1]).permute(0, 3, 1, 2)
 
@@ -35,19 +35,23 @@ def dreamlens(net: nn.Module, units: tuple[int, ...]) -> Tensor:
     def preprocess(x: Tensor) -> Tensor:
         return dl.imagenet_normalize(F.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False))
 
-    how = dl.RenderConfig(64, 64, steps=STEPS, lr=0.05, preprocess=preprocess, optimizer_cls=torch.optim.Adam)
+    config = dl.RenderConfig(64, 64, steps=STEPS, lr=0.05, preprocess=preprocess, optimizer_cls=torch.optim.Adam)
     tool = dl.FeatureVisualizer(net, quiet=True)
     if len(units) == 1:
-        return tool.visualize(dl.FeatureTarget.for_channel("features.3", units[0]), config=how).as_nchw()
-    return tool.maximize_channels("features.3", units, config=how).as_nchw()
+        return tool.visualize(dl.FeatureTarget.for_channel("features.3", units[0]), config=config).as_nchw()
+    return tool.maximize_channels("features.3", units, config=config).as_nchw()
 
 
 def dreamlens_optimize(net: nn.Module) -> Tensor:
     import dreamlens as dl
 
-    goal = dl.Objective.channel(net, "features.3", [1, 4])
-    how: dict[str, Any] = {"custom_shape": (64, 64), "input_shape": (3, 64, 64), "preprocess": dl.imagenet_normalize}
-    return dl.optimize(goal, nb_steps=STEPS, **how)[0][-1]
+    objective = dl.Objective.channel(net, "features.3", [1, 4])
+    options: dict[str, Any] = {
+        "custom_shape": (64, 64),
+        "input_shape": (3, 64, 64),
+        "preprocess": dl.imagenet_normalize,
+    }
+    return dl.optimize(objective, nb_steps=STEPS, **options)[0][-1]
 
 
 def torch_dreams(net: nn.Module) -> Tensor:
@@ -59,9 +63,11 @@ def torch_dreams(net: nn.Module) -> Tensor:
     tool.get_default_transforms(15, 1.2, 0.5, 0.0, 0.0)
     tool.set_custom_transforms(transforms.Compose([tool.transforms, nn.Upsample(size=(64, 64), mode="bilinear")]))
     canvases = BatchedAutoImageParam(batch_size=2, width=64, height=64, device="cpu", lr=0.05)
-    goal = BatchedObjective([lambda outs: -outs[0][:, 1].mean(), lambda outs: -outs[0][:, 4].mean()])
-    done = tool.render([net.get_submodule("features.3")], image_parameter=canvases, iters=STEPS, custom_func=goal)
-    return torch.cat([c.postprocess(device="cpu") for c in done.image_params])
+    objective = BatchedObjective([lambda outs: -outs[0][:, 1].mean(), lambda outs: -outs[0][:, 4].mean()])
+    images = tool.render(
+        [net.get_submodule("features.3")], image_parameter=canvases, iters=STEPS, custom_func=objective
+    )
+    return torch.cat([c.postprocess(device="cpu") for c in images.image_params])
 
 
 def faccent(net: nn.Module) -> Tensor:
@@ -72,25 +78,25 @@ def faccent(net: nn.Module) -> Tensor:
         net, "features_3:1", param.fourier(img_size=(64, 64)), [*transform.standard_box_transforms, *fit],
         out_thresholds=[STEPS], inline_thresholds=[], preprocess=False, progress=False,
     )  # fmt: skip
-    return images[-1]  # as it was before the step of that number, counted from 0
+    return images[-1]  # the image before the step of that number, counted from 0
 
 
 def horama(net: nn.Module) -> Tensor:
     import horama as tool
 
-    seen: list[Tensor] = []
-    net.get_submodule("features.3").register_forward_hook(lambda _m, _i, out: seen.append(out))
+    outputs: list[Tensor] = []
+    net.get_submodule("features.3").register_forward_hook(lambda _m, _i, out: outputs.append(out))
 
     def objective(views: Tensor) -> Tensor:
         net(views)
-        return seen.pop()[:, 1].mean()
+        return outputs.pop()[:, 1].mean()
 
     image, _ = tool.fourier(objective, total_steps=STEPS, image_size=64, model_input_size=64, device="cpu")
     mean, std = (torch.tensor(x).reshape(3, 1, 1) for x in (MEAN, STD))
     return (image * std + mean).clamp(0, 1)[None]
 
 
-OWN: dict[str, tuple[str, Task, Callable[[nn.Module], Tensor]]] = {
+LOOPS: dict[str, tuple[str, Task, Callable[[nn.Module], Tensor]]] = {
     "Lucent": ("lucent", PAIR, lucent),
     "DreamLens": ("dreamlens", TASK, lambda net: dreamlens(net, TASK.units)),
     "DreamLensBatched": ("dreamlens", PAIR, lambda net: dreamlens(net, PAIR.units)),
@@ -102,15 +108,17 @@ OWN: dict[str, tuple[str, Task, Callable[[nn.Module], Tensor]]] = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tools that see a GPU take it; here all stay on the CPU")
-@pytest.mark.parametrize("name", OWN)
-def test_steps_are_the_tools_own(name: str) -> None:
-    peer, task, loop = OWN[name]
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="some tools use a GPU if there is one; this test compares on the CPU"
+)
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_adapter_takes_the_steps_of_its_tool(name: str) -> None:
+    peer, task, loop = LOOPS[name]
     pytest.importorskip(peer)
-    one = getattr(importlib.import_module(f"benchmarks.contenders.{peer}"), name)(task)
+    adapter = getattr(importlib.import_module(f"benchmarks.contenders.{peer}"), name)(task)
     for _ in range(STEPS):
-        one.step()
+        adapter.step()
     net = task.network()
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(task.seed)
-    torch.testing.assert_close(one.images(), loop(net).detach(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(adapter.images(), loop(net).detach(), atol=1e-5, rtol=0)

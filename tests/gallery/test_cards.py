@@ -7,22 +7,22 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 import featureviz as fv
 from featureviz.cli import main
 from featureviz.errors import InvalidInput
-from featureviz.gallery import cards as gallery
-from featureviz.gallery.cards.cards import gate_cards
-from featureviz.gallery.cards.plots import Axis
+from featureviz.gallery.cards.entry import choose_gates, gate_cards
+from featureviz.gallery.cards.plots import PlotAxis
 from featureviz.lab import GateStatistics, Pictures
 from featureviz.lab.statistics.natural_range import BEYOND, PAST, SHORT, Reach, Standing
+from featureviz.network.in_force import interventions_on
 from featureviz.objectives.gate_leaves import PreGate
-from featureviz.rendering.png import pixels
+from featureviz.rendering.png import to_pixels
 from tests.conftest import TinySE
 
 UNITS, STEPS, SIZE = (6, 1), 6, 24
@@ -37,7 +37,7 @@ def write_pictures(folder: Path, count: int = 12, seed: int = 0) -> Path:
     for i in range(count):
         colour = rng.uniform(0, 1, 3)
         array = np.clip(colour * (0.3 + 0.7 * ramp) + rng.normal(0, 0.02 + 0.03 * (i % 4), (40, 40, 3)), 0, 1)
-        Image.fromarray((255 * array).astype(np.uint8)).save(folder / f"{i:02d}.png")
+        iio.imwrite(folder / f"{i:02d}.png", (255 * array).astype(np.uint8))
     (folder / "broken.jpg").write_bytes(b"not a picture")
     return folder
 
@@ -74,8 +74,7 @@ def report_of(folder: Path) -> dict[str, Any]:
 
 
 def picture(path: Path) -> torch.Tensor:
-    with Image.open(path) as opened:
-        return torch.from_numpy(np.array(opened)).movedim(-1, 0) / 255
+    return torch.from_numpy(iio.imread(path)).movedim(-1, 0) / 255
 
 
 def natural_of(model: fv.TappedModel, pictures: Path) -> tuple[GateStatistics, torch.Tensor]:
@@ -121,8 +120,8 @@ def test_a_tile_is_the_render_of_its_spec_alone(made: Path, tiny_model: fv.Tappe
     for sign, kind in (("", "excited"), ("-", "suppressed")):
         entry = report_of(made)["gates"][1]
         alone = fv.render(tiny_model, f"{sign}gate:se:1", steps=STEPS, size=SIZE, image_ids=[0], progress=False)
-        with Image.open(made / entry["renders"][kind]["file"]) as tile:
-            assert np.abs(np.asarray(tile).astype(int) - pixels(alone.images[0]).astype(int)).max() <= 1
+        tile = iio.imread(made / entry["renders"][kind]["file"])
+        assert np.abs(tile.astype(int) - to_pixels(alone.images[0]).astype(int)).max() <= 1
 
 
 def test_the_natural_figures_are_those_of_the_folder(made: Path, pictures: Path, tiny_model: fv.TappedModel) -> None:
@@ -188,7 +187,7 @@ def test_holding_is_the_network_with_that_gate_replaced(made: Path, pictures: Pa
             kl = nn.functional.kl_div(b.log_softmax(1), a.log_softmax(1), reduction="batchmean", log_target=True)
             assert held["divergence"] == pytest.approx(float(kl), abs=2e-5)
             assert held["flipped"] == pytest.approx(float((a.argmax(1) != b.argmax(1)).float().mean()), abs=1e-5)
-    assert not tiny_model.interventions
+    assert not interventions_on(tiny_model.key)
 
 
 def test_the_pages_open_from_disk_and_say_what_the_report_says(made: Path) -> None:
@@ -316,7 +315,7 @@ def test_statistics_are_kept_and_read_again(
             "nearest: 'features.3'",
         ),
         (["embedded", "--cards", "--images", "{pictures}", "--device", "nonsense"], "cannot be used"),
-        (["embedded", "--cards", "--images", "{pictures}", "--weights", "{nan}"], "are there NaN weights"),
+        (["embedded", "--cards", "--images", "{pictures}", "--weights", "{nan}"], "check it for NaN weights"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -348,12 +347,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 def test_gates_are_chosen_from_the_deepest_block_on(statistics: Path) -> None:
     natural = GateStatistics.load(statistics)
-    chosen = gallery.choose(["features.3.block.2", "features.9.block.2"], natural, 3)
+    chosen = choose_gates(["features.3.block.2", "features.9.block.2"], natural, 3)
     assert {site: len(units) for site, units in chosen.items()} == {"features.3.block.2": 1, "features.9.block.2": 2}
     assert chosen["features.3.block.2"] == [int(natural["features.3.block.2"].value_sd.argmax())]
 
 
-def test_what_counts_as_reached_and_as_past_nature() -> None:
+def test_when_a_corner_is_reached_and_a_bound_passed() -> None:
     there = Standing(logit=1, value=1, content=1, percentile=95, content_percentile=50)
     assert there.reached("high", "open") == (False, True)
     assert there.reached("low", "shut") == (False, False)
@@ -363,12 +362,12 @@ def test_what_counts_as_reached_and_as_past_nature() -> None:
     assert Reach(True, 6, picture=2).verdict == BEYOND
 
 
-def test_an_axis_keeps_nature_wide_and_draws_the_rest_at_its_edge() -> None:
-    axis = Axis.around((-2.0, 2.0), [3.0, 500.0])
-    assert axis.at(-2.0) < axis.at(2.0)
-    assert axis.at(2.0) - axis.at(-2.0) > 40
-    assert (axis.at(500.0), axis.beyond(500.0), axis.beyond(3.0)) == (100.0, 1, 0)
+def test_an_axis_keeps_the_natural_range_wide_and_draws_the_rest_at_its_edge() -> None:
+    axis = PlotAxis.around((-2.0, 2.0), [3.0, 500.0])
+    assert axis.percent(-2.0) < axis.percent(2.0)
+    assert axis.percent(2.0) - axis.percent(-2.0) > 40
+    assert (axis.percent(500.0), axis.beyond(500.0), axis.beyond(3.0)) == (100.0, 1, 0)
     for ends in ((0.0, 1e-6), (-3e4, 1e5), (5.0, 5.0)):
-        found = Axis.around(ends, [0.0])
+        found = PlotAxis.around(ends, [0.0])
         assert all(found.low <= t <= found.high for t in found.ticks())
         assert 1 <= len(found.ticks()) <= 8

@@ -1,4 +1,4 @@
-"""Gates in networks of every kind: found as what they are, read as they are, and only where there are any."""
+"""Discovery in many networks: every gate is found with its kind and values, and nothing else is."""
 
 import copy
 import importlib.util
@@ -17,14 +17,14 @@ from timm import layers
 from torch import Tensor, nn
 
 import featureviz as fv
-from featureviz.gating.verify import proved, varied
+from featureviz.gating.verify import make_test_images, verify_sites
 from featureviz.network.taps import Tap
-from tests.forms import ALL, SIZE, Form, around, spread
+from tests.forms import ALL, SIZE, Form, build_net, randomize
 from tests.gated import C, GaussianInFloat
 
 
 def state(net: nn.Module) -> dict[str, Any]:
-    """All that wrapping and looking could have changed."""
+    """The state of a network that wrapping and discovery must not change."""
     return {
         name: (type(m), m.training, {k: len(v) if isinstance(v, dict) else id(v) for k, v in vars(m).items()})
         for name, m in net.named_modules()
@@ -32,11 +32,11 @@ def state(net: nn.Module) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_each_form_is_found_read_and_left_as_it_was(name: str) -> None:
+def test_each_form_is_found_and_read_and_its_network_is_unchanged(name: str) -> None:
     torch.manual_seed(0)
     form = ALL[name]
-    block = spread(form.make())
-    net = around(block).eval()
+    block = randomize(form.make())
+    net = build_net(block).eval()
     before = state(net)
     model = fv.wrap(net, mean=0.5, std=0.5, size=SIZE)
     sites = fv.gates(model)
@@ -45,7 +45,7 @@ def test_each_form_is_found_read_and_left_as_it_was(name: str) -> None:
     assert all(site.error < 1e-6 for site in sites.values())
     images = torch.rand(3, 3, SIZE, SIZE)
     _check_values(model, block, form, images, net)
-    _check_passage(model, net, images, exact="value only" not in form.found)
+    _check_forward_and_gradient(model, net, images, exact="value only" not in form.found)
     assert state(net) == before
 
 
@@ -59,14 +59,14 @@ def _check_values(model: fv.TappedModel, block: nn.Module, form: Form, images: T
     for (name, site), gates in zip(model.gates.items(), expected, strict=True):
         value = a[f"gate value:{name}"]
         torch.testing.assert_close(value, gates, rtol=1e-5, atol=1e-6)
-        assert gates.std(0).mean() > 1e-3  # else the test says nothing
+        assert gates.std(0).mean() > 1e-3  # constant gates would make the comparison meaningless
         torch.testing.assert_close(site.nonlinearity(a[f"gate:{name}"]), value)
         wide = value if site.spatial else value[..., None, None]
         torch.testing.assert_close(a[f"pregate:{name}"] * wide, a[f"gated:{name}"])
 
 
-def _check_passage(model: fv.TappedModel, net: nn.Module, images: Tensor, exact: bool) -> None:
-    """What passes through the network, forwards and backwards, is what passed before."""
+def _check_forward_and_gradient(model: fv.TappedModel, net: nn.Module, images: Tensor, exact: bool) -> None:
+    """The output and the gradient of the private copy are those of the network."""
     x = ((images - 0.5) / 0.5).requires_grad_()
     mine, theirs = model.net(x), net(x)
     assert torch.equal(mine, theirs)
@@ -120,9 +120,9 @@ def _norm(norm: nn.BatchNorm2d) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", NOT_GATES)
-def test_what_is_no_gate_is_none(name: str) -> None:
+def test_other_modules_are_not_found(name: str) -> None:
     torch.manual_seed(0)
-    net = around(NOT_GATES[name]()).eval()
+    net = build_net(NOT_GATES[name]()).eval()
     model = fv.wrap(net, mean=0.5, std=0.5, size=SIZE)
     assert list(fv.gates(model)) == []
     assert torch.equal(model.net(torch.ones(1, 3, SIZE, SIZE)), net(torch.ones(1, 3, SIZE, SIZE)))
@@ -131,12 +131,12 @@ def test_what_is_no_gate_is_none(name: str) -> None:
 
 # -------------------------------------------------------------------------------------------------- the self-check
 @pytest.mark.parametrize("name", ["torchvision", "torch.sigmoid", "Gaussian", "two"])
-def test_the_check_fails_for_what_is_wrong(name: str) -> None:
+def test_wrong_sites_are_not_verified(name: str) -> None:
     torch.manual_seed(0)
-    model = fv.wrap(nn.Sequential(around(spread(ALL[name].make())), nn.Conv2d(8, 3, 1)), size=SIZE)
+    model = fv.wrap(nn.Sequential(build_net(randomize(ALL[name].make())), nn.Conv2d(8, 3, 1)), size=SIZE)
     site, *_ = fv.gates(model).values()
-    images = varied(model)
-    (right,) = proved(model, [site], images).values()
+    images = make_test_images(model)
+    (right,) = verify_sites(model, [site], images).values()
     assert right.error < 1e-6
     wrong = [
         replace(site, nonlinearity=nn.Sequential(site.nonlinearity, nn.Hardtanh(0, 0.3))),
@@ -145,19 +145,19 @@ def test_the_check_fails_for_what_is_wrong(name: str) -> None:
         replace(site, y=Tap("1")),
         replace(site, logits=replace(site.logits, module="0.0", flat=False)),
     ]
-    for lie in wrong:
-        assert proved(model, [lie], images) == {}
+    for site in wrong:
+        assert verify_sites(model, [site], images) == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_checked_to_its_rounding(dtype: torch.dtype) -> None:
+def test_half_precision_is_verified_to_one_rounding(dtype: torch.dtype) -> None:
     forms = {name: ALL[name].make for name in ("torchvision", "tutorial", "torch.sigmoid", "Gaussian")}
     for make in (*forms.values(), GaussianInFloat):
         torch.manual_seed(0)
-        model = fv.wrap(around(spread(make())).to(dtype), size=SIZE)
+        model = fv.wrap(build_net(randomize(make())).to(dtype), size=SIZE)
         (site,) = fv.gates(model).values()
         assert site.error <= torch.finfo(dtype).eps
-    scaled = around(Lambda(lambda x, p: x * p, 1, C, 1, 1)).to(dtype)
+    scaled = build_net(Lambda(lambda x, p: x * p, 1, C, 1, 1)).to(dtype)
     assert list(fv.gates(fv.wrap(scaled, size=SIZE))) == []
 
 
@@ -174,7 +174,7 @@ ARCHITECTURES = {  # blocks, gates, kinds
     "skresnet18": (0, 0, set()),
     "resnest14d": (0, 0, set()),
     "convnextv2_atto": (0, 0, set()),
-    "gcresnext26ts": (0, 0, set()),  # adds its context
+    "gcresnext26ts": (0, 0, set()),  # adds its context and has no gate
 }
 
 
@@ -205,7 +205,7 @@ def test_attention_in_a_resnet(layer: str, kinds: list[str], found: str) -> None
     assert sum(site.channels for site in sites.channelwise.values()) == 2 * (64 + 128 + 256 + 512)
 
 
-ONNX = pytest.mark.filterwarnings("ignore")  # the converter's own
+ONNX = pytest.mark.filterwarnings("ignore")  # warnings of the converter
 
 
 @ONNX
@@ -266,7 +266,7 @@ def test_a_trained_mobilenet_from_onnx(onnx_file: Path) -> None:
 
 
 def _with_initializers(network: Any) -> Any:
-    """The converter wants weights as initializers, not as constants."""
+    """Turn constants into initializers, because the converter reads weights from there."""
     for node in [node for node in network.graph.node if node.op_type == "Constant"]:
         tensor = node.attribute[0].t
         tensor.name = node.output[0]

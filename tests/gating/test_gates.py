@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation sites: found, checked, and driven by their logits."""
+"""Squeeze-and-excitation sites: their discovery, and ascents on their logits."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from featureviz.errors import ModelError, UnknownName
 from featureviz.gating.verify import TOLERANCE
 from tests.conftest import TinySE
 
-COUNTS = {  # blocks, gates (methods: counted from the papers' tables)
+COUNTS = {  # blocks, gates (counted in the tables of the papers)
     "mobilenet_v3_small": (9, 2296),
     "mobilenet_v3_large": (8, 4056),
     "efficientnet_b0": (16, 8960),
@@ -20,7 +20,7 @@ COUNTS = {  # blocks, gates (methods: counted from the papers' tables)
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_torchvision_gates_are_found_and_proved(name: str) -> None:
+def test_torchvision_gates_are_found_and_verified(name: str) -> None:
     torch.manual_seed(0)
     net = torchvision.models.get_model(name, weights=None)
     model = fv.wrap(net, mean=0.45, std=0.22, size=96)
@@ -49,7 +49,7 @@ NO_GATES = {
 
 
 @pytest.mark.parametrize("name", NO_GATES)
-def test_what_has_no_gates_has_none(name: str) -> None:
+def test_networks_without_gates(name: str) -> None:
     torch.manual_seed(0)
     model = fv.wrap(NO_GATES[name](), size=96)
     sites = fv.gates(model)
@@ -60,7 +60,7 @@ def test_what_has_no_gates_has_none(name: str) -> None:
 
 
 def test_the_logits_are_read_before_an_inplace_gate_overwrites_them(net: TinySE) -> None:
-    """Old torchvision squashed in place, and what a hook kept as logits were gates."""
+    """Old torchvision applies the gate in place, so a tensor that a hook keeps as logits becomes the gate values."""
     net.se.scale_activation = nn.Hardsigmoid(inplace=True)
     model = fv.wrap(net, size=24)
     a = model(torch.rand(2, 3, 24, 24), ["gate:se", "gate value:se", "se"])
@@ -68,7 +68,7 @@ def test_the_logits_are_read_before_an_inplace_gate_overwrites_them(net: TinySE)
     assert not torch.equal(a["gate:se"], a["gate value:se"])
 
 
-def test_a_block_that_does_more_than_its_class_is_found_another_way(net: TinySE) -> None:
+def test_a_subclass_that_computes_more_is_found_by_another_tier(net: TinySE) -> None:
     class Doubled(torchvision.ops.SqueezeExcitation):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             return 2 * super().forward(input)
@@ -81,7 +81,7 @@ def test_a_block_that_does_more_than_its_class_is_found_another_way(net: TinySE)
     assert torch.allclose(a["gated:se"], a["pregate:se"] * a["gate value:se"][..., None, None], atol=1e-6)
 
 
-def test_weights_that_are_not_numbers_are_refused(net: TinySE) -> None:
+def test_nan_weights_are_an_error(net: TinySE) -> None:
     torch.nn.init.constant_(net.se.fc2.weight, float("nan"))
     with pytest.raises(ModelError, match="NaN weights"):
         fv.gates(fv.wrap(net, size=24))
@@ -95,7 +95,7 @@ def test_a_wrong_gate_gets_the_nearest_name(tiny: fv.TappedModel) -> None:
 
 
 def test_the_logit_has_a_slope_where_the_gate_has_none(net: TinySE) -> None:
-    """A gate that is shut hard: its value cannot be climbed, its logit can."""
+    """An ascent on the value of a saturated gate does not move; an ascent on its logit does."""
     with torch.no_grad():
         net.se.fc2.bias[3] = -9.0
         net.se.fc2.weight.mul_(200)
@@ -110,8 +110,8 @@ def test_the_logit_has_a_slope_where_the_gate_has_none(net: TinySE) -> None:
         def forward(self, activations: fv.Activations) -> torch.Tensor:
             return activations["gate value:se"][:, 3]
 
-    stuck = fv.render(model, Value(), steps=5, size=24, seed=1, redirect=0, progress=False)
-    assert (shut.scores < -3).all()  # shut all the way: the gate's own value never moved
+    stuck = fv.render(model, Value(), steps=5, size=24, seed=1, runtime=fv.Runtime(redirect=0), progress=False)
+    assert (shut.scores < -3).all()  # saturated in every step, so the gate's value was constant
     assert stuck.scores.abs().max() == 0
     assert torch.equal(stuck.images, fv.render(model, Value(), steps=0, size=24, seed=1, progress=False).images)
 
@@ -119,17 +119,17 @@ def test_the_logit_has_a_slope_where_the_gate_has_none(net: TinySE) -> None:
 def test_gates_open_and_close(embedded: fv.TappedModel) -> None:
     site, units = "features.8.block.2", [5, 40]
     goal = fv.PerImage([g for u in units for g in (fv.Gate(site, u), -fv.Gate(site, u))])
-    made = fv.render(embedded, goal, steps=60, size=96, progress=False)
+    rendering = fv.render(embedded, goal, steps=60, size=96, progress=False)
     for i, unit in enumerate(units):
         spec = f"gate:{site}:{unit}"
-        opened, shut = made.held_out.gates[2 * i][spec], made.held_out.gates[2 * i + 1][spec]
+        opened, shut = rendering.held_out.gates[2 * i][spec], rendering.held_out.gates[2 * i + 1][spec]
         assert opened.shape == (16,)
         assert opened.mean() > shut.mean() + 0.3
-        assert made.held_out.logits[2 * i][spec].mean() > made.held_out.logits[2 * i + 1][spec].mean() + 2
+        assert rendering.held_out.logits[2 * i][spec].mean() > rendering.held_out.logits[2 * i + 1][spec].mean() + 2
 
 
 def test_the_default_pipeline_hardly_shifts_natural_gates(embedded: fv.TappedModel) -> None:
-    """Mirroring at the edges: logits of a picture, averaged over views, stay within 0.1 natural sd of its own."""
+    """The mean logits over the views of an image differ from its own logits by less than 0.1 natural sd."""
     from featureviz.lab.embedded_gates import natural_gates
     from featureviz.transform import Pipeline, robust
 
@@ -142,16 +142,16 @@ def test_the_default_pipeline_hardly_shifts_natural_gates(embedded: fv.TappedMod
     views = Pipeline(robust())(picture, fv.Rng(0, 8, views=16), (96, 96))
     names = [f"gate:{site}" for site in embedded.gates]
     with torch.no_grad():
-        plain, seen = embedded(picture, names), embedded(views, names)
+        plain, varied = embedded(picture, names), embedded(views, names)
     shifts = []
     for site in embedded.gates:
-        shift = seen[f"gate:{site}"].view(8, 16, -1).mean(1) - plain[f"gate:{site}"]
+        shift = varied[f"gate:{site}"].view(8, 16, -1).mean(1) - plain[f"gate:{site}"]
         shifts.append(float((shift.mean(0) / natural[site].logit_sd).abs().mean()))
     assert sum(shifts) / len(shifts) < 0.1, shifts
 
 
 def test_real_gates_follow_their_logits(real_weights: object) -> None:
-    """On natural-image weights: 4 gates of the last block, all opened and all shut in 48 steps."""
+    """With weights from natural images, at least 3 of 4 gates of the last block open, and 3 shut, in 48 steps."""
     net = torchvision.models.mobilenet_v3_large(weights=None, dilated=True)
     from safetensors.torch import load_file
 
@@ -160,7 +160,7 @@ def test_real_gates_follow_their_logits(real_weights: object) -> None:
     model = fv.wrap(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=128)
     site, units = "features.15.block.2", [11, 222, 555, 901]
     goal = fv.PerImage([g for u in units for g in (fv.Gate(site, u), -fv.Gate(site, u))])
-    made = fv.render(model, goal, steps=48, size=96, progress=False)
-    means = [float(next(iter(gates.values())).mean()) for gates in made.held_out.gates]
+    rendering = fv.render(model, goal, steps=48, size=96, progress=False)
+    means = [float(next(iter(gates.values())).mean()) for gates in rendering.held_out.gates]
     assert sum(m >= 0.99 for m in means[::2]) >= 3, means
     assert sum(m <= 0.01 for m in means[1::2]) >= 3, means

@@ -1,4 +1,4 @@
-"""Networks that are odd: what stands in for a call must count, pass gradients and be copied as the call was."""
+"""Patches in unusual networks: a replaced call counts, passes gradients and is copied like the original call."""
 
 import copy
 
@@ -9,13 +9,13 @@ import torchvision
 from torch import Tensor, nn
 
 import featureviz as fv
-from tests.forms import ALL, SIZE, around, by_mlp, functional, spread
+from tests.forms import ALL, SIZE, build_net, by_mlp, functional, randomize
 from tests.gated import C, Functional, GaussianInPlace
 from tests.host_traffic import HostTraffic
 
 
 class Nested(nn.Module):
-    """Functions of the same names in blocks inside, before its own gate."""
+    """Inner blocks call the same functions before the module's own gate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,12 +40,12 @@ def _less(x: Tensor, z: Tensor) -> Tensor:
     return 1 + torch.mul(x, torch.sigmoid(z))
 
 
-def test_calls_are_counted_through_blocks_that_are_themselves_changed() -> None:
+def test_calls_are_counted_through_patched_inner_blocks() -> None:
     torch.manual_seed(0)
-    net = around(spread(Nested())).eval()
+    net = build_net(randomize(Nested())).eval()
     model = fv.wrap(net, size=SIZE)
     assert list(fv.gates(model)) == ["2.inner.0", "2.inner.1", "2.inner.2", "2"]
-    x = torch.rand(1, 3, SIZE, SIZE, requires_grad=True)  # another batch size than discovery's
+    x = torch.rand(1, 3, SIZE, SIZE, requires_grad=True)  # another batch size than in discovery
     for site in model.gates:
         a = model(x, [f"pregate:{site}", f"gate value:{site}", f"gated:{site}"])
         before, value, after = a[f"pregate:{site}"], a[f"gate value:{site}"], a[f"gated:{site}"]
@@ -54,14 +54,14 @@ def test_calls_are_counted_through_blocks_that_are_themselves_changed() -> None:
     ours, own = (torch.autograd.grad(n(x).square().sum(), x)[0] for n in (model.net, net))
     torch.testing.assert_close(ours, own, rtol=1e-5, atol=1e-5)
     with fv.clamp(model, "2", 0.0):
-        assert model.net[2](torch.rand(1, C, SIZE, SIZE)).abs().max() == 0
+        assert model.isolated().net[2](torch.rand(1, C, SIZE, SIZE)).abs().max() == 0
     assert torch.equal(model.net(x), net(x))
 
 
-def test_what_is_computed_before_the_network_is_not_counted() -> None:
+def test_calls_before_the_network_are_not_counted() -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(around(spread(ALL["torch.sigmoid"].make())), nn.Conv2d(8, 3, 1))
-    for root in (net, spread(functional(lambda x, z: x * torch.sigmoid(z))())):
+    net = nn.Sequential(build_net(randomize(ALL["torch.sigmoid"].make())), nn.Conv2d(8, 3, 1))
+    for root in (net, randomize(functional(lambda x, z: x * torch.sigmoid(z))())):
         channels = 3 if root is net else C
         model = fv.wrap(
             root,
@@ -77,7 +77,7 @@ def test_what_is_computed_before_the_network_is_not_counted() -> None:
 def test_the_network_may_be_the_block_itself(name: str) -> None:
     torch.manual_seed(0)
     form = ALL[name]
-    block = spread(form.make()).eval()
+    block = randomize(form.make()).eval()
     model = fv.wrap(block, size=SIZE, channels=C)
     assert [site.kind for site in fv.gates(model).values()] == form.kinds
     images = torch.randn(3, C, SIZE, SIZE)
@@ -96,9 +96,9 @@ class Twice(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["torchvision", "tutorial", "torch.sigmoid", "Gaussian", "relu6(z + 3) / 6"])
-def test_a_block_that_runs_twice_is_known_and_ambiguous(name: str) -> None:
+def test_a_block_that_runs_twice_is_found_and_ambiguous(name: str) -> None:
     torch.manual_seed(0)
-    model = fv.wrap(around(Twice(spread(ALL[name].make()))), size=SIZE)
+    model = fv.wrap(build_net(Twice(randomize(ALL[name].make()))), size=SIZE)
     (site,) = fv.gates(model).values()
     assert site.calls == 2
     assert site.found.endswith(ALL[name].found)
@@ -106,11 +106,11 @@ def test_a_block_that_runs_twice_is_known_and_ambiguous(name: str) -> None:
         model(torch.rand(1, 3, SIZE, SIZE), [f"gate:{site.name}"])
 
 
-def test_blocks_that_share_their_sigmoid_have_gates_of_their_own() -> None:
+def test_blocks_that_share_a_sigmoid_have_separate_gates() -> None:
     torch.manual_seed(0)
     shared = nn.Sigmoid()
-    blocks = [spread(torchvision.ops.SqueezeExcitation(C, 4, scale_activation=lambda: shared)) for _ in range(2)]
-    net = around(nn.Sequential(*blocks)).eval()
+    blocks = [randomize(torchvision.ops.SqueezeExcitation(C, 4, scale_activation=lambda: shared)) for _ in range(2)]
+    net = build_net(nn.Sequential(*blocks)).eval()
     model = fv.wrap(net, size=SIZE)
     assert len(fv.gates(model)) == 2
     images = torch.rand(3, 3, SIZE, SIZE)
@@ -129,7 +129,7 @@ class Multiply(nn.Module):
 
 
 class Graph(nn.Module):
-    """As converters write networks: every step a module, multiplication too."""
+    """As converters write networks: every step is a module, the multiplication too."""
 
     def __init__(self, content_first: bool) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Graph(nn.Module):
 @pytest.mark.parametrize("content_first", [True, False])
 def test_gates_between_modules(content_first: bool) -> None:
     torch.manual_seed(0)
-    net = around(spread(Graph(content_first))).eval()
+    net = build_net(randomize(Graph(content_first))).eval()
     model, images = fv.wrap(net, size=SIZE), torch.rand(2, 3, SIZE, SIZE)
     (site,) = fv.gates(model).values()
     assert (site.name, site.kind, site.gate, site.found) == ("2.multiply", "SE", "2.sigmoid", "functional")
@@ -156,19 +156,19 @@ def test_gates_between_modules(content_first: bool) -> None:
 
 def test_traced_networks_keep_their_gates_when_copied() -> None:
     torch.manual_seed(0)
-    traced = torch.fx.symbolic_trace(around(spread(ALL["torch.sigmoid"].make())).eval())
+    traced = torch.fx.symbolic_trace(build_net(randomize(ALL["torch.sigmoid"].make())).eval())
     model, images = fv.wrap(traced, size=SIZE), torch.rand(2, 3, SIZE, SIZE)
     (site,) = fv.gates(model).values()
     assert site.kind == "SE"
     name = f"gate value:{site.name}"
-    twin = copy.deepcopy(model)  # as for another device
+    twin = copy.deepcopy(model)  # as a move to another device does
     assert torch.equal(twin(images, [name])[name], model(images, [name])[name])
     assert torch.equal(model.net(images), traced(images))
     assert isinstance(traced, torch.fx.GraphModule)
 
 
 class Iterates(Functional):
-    """Runs whatever children it has."""
+    """Runs all of its children."""
 
     def forward(self, x: Tensor) -> Tensor:
         s = x.mean((2, 3), keepdim=True)
@@ -177,9 +177,9 @@ class Iterates(Functional):
         return x * torch.sigmoid(s)
 
 
-def test_a_network_that_meets_what_was_added_gets_back_what_it_had() -> None:
+def test_patches_are_undone_if_the_network_runs_the_added_modules() -> None:
     torch.manual_seed(0)
-    net = around(spread(Iterates(lambda x, z: x))).eval()
+    net = build_net(randomize(Iterates(lambda x, z: x))).eval()
     model, images = fv.wrap(net, size=SIZE), torch.rand(2, 3, SIZE, SIZE)
     assert all(site.found != "functional" for site in fv.gates(model).values())
     assert torch.equal(model.net(images), net(images))
@@ -190,7 +190,7 @@ def test_gates_of_a_branch_that_starts_at_zero(name: str) -> None:
     torch.manual_seed(0)
     norm = nn.BatchNorm2d(C)
     nn.init.zeros_(norm.weight)
-    net = around(nn.Sequential(norm, spread(ALL[name].make()))).eval()
+    net = build_net(nn.Sequential(norm, randomize(ALL[name].make()))).eval()
     model, images = fv.wrap(net, size=SIZE), torch.rand(2, 3, SIZE, SIZE)
     (site,) = fv.gates(model).values()
     assert (site.kind, site.found.endswith(ALL[name].found)) == (ALL[name].kinds[0], True)
@@ -199,19 +199,19 @@ def test_gates_of_a_branch_that_starts_at_zero(name: str) -> None:
     assert torch.equal(model.net(images), net(images))
 
 
-def test_gates_may_be_sought_again() -> None:
+def test_discovery_can_be_repeated() -> None:
     from featureviz.gating.discovery import discover
 
     torch.manual_seed(0)
-    model = fv.wrap(nn.Sequential(around(ALL["two"].make()), nn.Conv2d(8, C, 1), ALL["Gaussian"].make()), size=SIZE)
+    model = fv.wrap(nn.Sequential(build_net(ALL["two"].make()), nn.Conv2d(8, C, 1), ALL["Gaussian"].make()), size=SIZE)
     assert repr(discover(model)) == repr(fv.gates(model)) == repr(discover(model))
     assert len(fv.gates(model)) == 3
 
 
 @pytest.mark.parametrize("name", ["torch.sigmoid", "x *= z.sigmoid_()", "clamp in place", "Gaussian", "two"])
-def test_nothing_that_stands_in_waits_for_the_device(name: str) -> None:
+def test_patches_do_not_synchronise_with_the_device(name: str) -> None:
     torch.manual_seed(0)
-    model = fv.wrap(around(spread(ALL[name].make())), size=SIZE)
+    model = fv.wrap(build_net(randomize(ALL[name].make())), size=SIZE)
     images = torch.rand(2, 3, SIZE, SIZE)
     assert len(fv.gates(model)) > 0
     with HostTraffic() as found:
@@ -219,11 +219,11 @@ def test_nothing_that_stands_in_waits_for_the_device(name: str) -> None:
     assert found == []
 
 
-def test_redirected_gradients_reach_functions_that_were_handed_to_modules() -> None:
+def test_redirected_gradients_reach_patched_functions() -> None:
     torch.manual_seed(0)
     block = functional(lambda x, z: x * F.hardsigmoid(z))()
     nn.init.constant_(block.fc2.bias, -100.0)  # shut
-    model, images = fv.wrap(around(block), size=SIZE), torch.rand(1, 3, SIZE, SIZE, requires_grad=True)
+    model, images = fv.wrap(build_net(block), size=SIZE), torch.rand(1, 3, SIZE, SIZE, requires_grad=True)
     (name,) = fv.gates(model)
 
     def slope() -> Tensor:
@@ -238,12 +238,12 @@ def test_redirected_gradients_reach_functions_that_were_handed_to_modules() -> N
 @pytest.mark.parametrize(
     "name", ["torch.sigmoid", "F.hardsigmoid", "relu6(z + 3) / 6", "Gaussian", "Gaussian in place"]
 )
-def test_gates_that_were_given_a_module_can_be_held(name: str) -> None:
+def test_patched_gates_can_be_clamped(name: str) -> None:
     torch.manual_seed(0)
-    net = around(spread(ALL[name].make())).eval()
+    net = build_net(randomize(ALL[name].make())).eval()
     model, images = fv.wrap(net, size=SIZE), torch.rand(2, 3, SIZE, SIZE)
     (site,) = fv.gates(model)
     with fv.clamp(model, site, 0.25), torch.no_grad():
-        held = model.net(images)
-        torch.testing.assert_close(held, net[3](0.25 * net[1](net[0](images))), rtol=1e-5, atol=1e-5)
+        clamped = model.isolated().net(images)
+        torch.testing.assert_close(clamped, net[3](0.25 * net[1](net[0](images))), rtol=1e-5, atol=1e-5)
     assert torch.equal(model.net(images), net(images))

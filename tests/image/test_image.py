@@ -1,4 +1,4 @@
-"""The laws of image parameterizations, one battery over all of them."""
+"""The laws of image parameterizations: every test runs on all of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ def test_range_shape_and_dtype(make: Make, size: tuple[int, int], channels: int)
 
 
 @all_images
-def test_the_seed_and_the_number_fix_an_image(make: Make) -> None:
+def test_the_seed_and_the_id_determine_an_image(make: Make) -> None:
     five, two = make(5, 16, seed=4)(), make(2, 16, seed=4)()
     assert torch.equal(five[:2], two)
     assert not torch.equal(five[0], five[1])
@@ -54,7 +54,7 @@ def test_rows_are_independent(make: Make) -> None:
 
 @all_images
 @pytest.mark.parametrize("size", [(24, 24), (17, 30), (31, 9)])
-def test_a_starting_image_comes_back(make: Make, size: tuple[int, int]) -> None:
+def test_a_starting_image_is_reproduced(make: Make, size: tuple[int, int]) -> None:
     picture = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     picture[0, :, 0], picture[1, :, -1] = 0.0, 1.0
     assert (make(2, image=picture)() - picture).abs().max() < 1e-3
@@ -75,7 +75,7 @@ def test_gradcheck(make: Make) -> None:
 
 @all_images
 def test_fits_a_photograph(make: Make) -> None:
-    """A parameterization must be able to paint anything: a smooth picture with an edge, in 300 steps."""
+    """A parameterization reaches a smooth image with an edge in 300 steps."""
     y, x = torch.meshgrid(torch.linspace(0, 1, 24), torch.linspace(0, 1, 20), indexing="ij")
     target = torch.stack([0.2 + 0.6 * x, 0.3 + 0.4 * y, torch.where(x > 0.5, 0.7, 0.25)])[None]
     image = make(1, (24, 20))
@@ -89,7 +89,7 @@ def test_fits_a_photograph(make: Make) -> None:
 
 
 def test_fourier_starts_as_lucid_does() -> None:
-    """Lucid's fft_image: sd 0.0185 at 128 px, 0.0196 at 224; the scale of DC is 128 * 128 (peers measured)."""
+    """Lucid's fft_image: sd 0.0185 at 128 px, 0.0196 at 224; the scale of DC is 128 * 128 (measured there)."""
     for size, sd, dc in ((128, 0.0185, 16384.0), (224, 0.0196, 50176.0)):
         image = fv.FourierImage(16, size, decorrelate=False)
         signal = torch.logit(image())
@@ -117,7 +117,7 @@ def test_the_colour_matrix_is_lucids() -> None:
         ({"size": 0}, "at least 1 pixel"),
     ],
 )
-def test_bad_input_is_named(given: dict[str, Any], message: str) -> None:
+def test_bad_input_is_explained(given: dict[str, Any], message: str) -> None:
     for make in (fv.FourierImage, fv.PixelImage):
         with pytest.raises(InvalidInput, match=message):
             make(2, **given)

@@ -444,9 +444,9 @@ def test_the_sheet_and_the_script(
     import saliency as script  # pyright: ignore[reportMissingImports]
     from PIL import Image
 
-    from featureviz.rendering.png import pixels
+    from featureviz.rendering.png import to_pixels
 
-    Image.fromarray(pixels(pictures(1, 120)[0])).save(tmp_path / "a.png")
+    Image.fromarray(to_pixels(pictures(1, 120)[0])).save(tmp_path / "a.png")
     common = ["--image", str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["saliency", "embedded", SITE, "-logit:285", "--steps", "4", *common])
     assert script.main() == 0

@@ -1,4 +1,4 @@
-"""The network in the package: what its card says, and its natural statistics."""
+"""The embedded network: the facts of its model card, and its natural statistics."""
 
 from importlib.resources import files
 
@@ -7,9 +7,9 @@ import torch
 
 import featureviz as fv
 from featureviz.errors import InvalidInput, UnknownName
-from featureviz.lab import GateStatistics
+from featureviz.lab import GateStatistics, natural_gates
 from featureviz.lab.statistics.gate_statistics import LEVELS
-from featureviz.models.embedded import embedded_net, natural_gates
+from featureviz.models.embedded import embedded_net
 
 
 def test_it_is_small_and_safe_to_load() -> None:
@@ -34,7 +34,7 @@ def test_its_gates_vary_between_natural_images() -> None:
         assert (site.quantiles.diff(dim=0) >= 0).all()
 
 
-def test_a_percentile_is_where_a_logit_stands() -> None:
+def test_percentiles_interpolate_the_quantiles() -> None:
     natural = natural_gates()
     q = natural["features.5.block.2"].quantiles[:, 7]
     at = natural.percentile("features.5.block.2", 7, q)

@@ -1,4 +1,4 @@
-"""The prepared network: compiled, in bfloat16, and when it steps aside for what hooks or redirects."""
+"""The executor: compiled, in bfloat16, and eager where it must be."""
 
 import shutil
 import warnings
@@ -21,7 +21,7 @@ from featureviz.network.redirect import redirected
 from featureviz.rng import HELD_OUT, Rng
 from featureviz.transform import Pipeline, robust
 from tests.conftest import TinySE
-from tests.network.test_fused import Written, drawn, wrapped
+from tests.network.test_fused import Written, drawn, execute, wrapped
 
 needs_compiler = pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="no C++ compiler")
 X = (2, 3, 12, 12)
@@ -62,14 +62,14 @@ def slopes(executor: Executor, layers: list[str], x: Tensor) -> list[Tensor]:
 
 
 def agree(model: fv.TappedModel, layers: list[str], x: Tensor, executor: Executor | None = None) -> None:
-    eager, executor = Executor(model, layers), executor or Executor(model, layers, compile=True)
+    eager, executor = execute(model, *layers), executor or execute(model, *layers, compile=True)
     for a, b in zip(slopes(eager, layers, x), slopes(executor, layers, x), strict=True):
         assert a.any()
         assert (a - b).abs().max() <= 1e-4 * a.abs().max()
 
 
-def programs(executor: Executor, size: tuple[int, int] = (12, 12)) -> list[Any]:
-    return list(executor.network(size).programs.values())
+def programs(executor: Executor) -> list[Any]:
+    return list(executor._programs.values())
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_compiled_network_is_the_same_network() -> None:
     layers = ["gate:se", "conv"]
     torch.manual_seed(0)
     agree(model, layers, torch.rand(X))
-    executor = Executor(model, layers, compile=True)
+    executor = execute(model, *layers, compile=True)
     assert [callable(p) for p in programs(executor)] == [True]
     agree(model, layers, torch.rand(X), executor)
     assert len(programs(executor)) == 1
@@ -104,9 +104,8 @@ def test_compiled_once_for_each_shape_and_kept(compiled: list[str]) -> None:
     agree(model, ["conv"], torch.rand(X))
     assert len(compiled) == 3
     for seed in range(2):
-        ascent = Ascent(
-            model, fv.Channel("conv", 1), FourierImage(2, 12, seed=seed), compile=True, capacity=2, redirect=1
-        )
+        how = fv.Runtime(compile=True, redirect=1)
+        ascent = Ascent(model, fv.Channel("conv", 1), FourierImage(2, 12, seed=seed), steps=2, runtime=how)
         ascent.run(2)  # the first redirected, the second compiled
     assert len(compiled) == 3
     with torch.no_grad():  # other weights: the next program has them
@@ -122,7 +121,8 @@ def test_a_step_climbs_the_same_compiled(compiled: list[str]) -> None:
     goal = fv.Channel("conv", [1, 2]) - 0.5 * fv.Gate("se", 3)
     traces = []
     for compile in (False, True):
-        ascent = Ascent(model, goal, FourierImage(2, 16, seed=0), transforms=robust(), compile=compile, capacity=4)
+        how = fv.Runtime(compile=compile, redirect=0)
+        ascent = Ascent(model, goal, FourierImage(2, 16, seed=0), transforms=robust(), steps=4, runtime=how)
         ascent.run(4)
         traces.append((ascent.scores, ascent.images()))
     assert len(compiled) == 1
@@ -169,7 +169,7 @@ def test_what_cannot_be_written_down_runs_as_it_is(how: str) -> None:
     """And the warning says whose network and why; once, not at every step."""
     torch.manual_seed(0)
     model = fv.wrap(drawn(Plain(DECIDES[how])), size=12, name="Oracle")
-    executor, x = Executor(model, ["output"], compile=True), torch.rand(X)
+    executor, x = execute(model, "output", compile=True), torch.rand(X)
     with pytest.warns(RuntimeWarning, match=r"Oracle is not compiled and runs as it is: \S+"):
         executor(x)
     assert programs(executor) == [None]
@@ -185,7 +185,7 @@ def test_a_failing_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch, "compile", broken)
     model = wrapped(TinySE())
-    executor = Executor(model, ["conv"], compile=True)
+    executor = execute(model, "conv", compile=True)
     with pytest.warns(RuntimeWarning, match="TinySE is not compiled and runs as it is: NotImplementedError: no such$"):
         executor(torch.rand(X))
     agree(model, ["conv"], torch.rand(X), executor)
@@ -198,7 +198,7 @@ def test_memory_that_is_full_is_not_the_compilers_fault(compiled: list[str]) -> 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return y
 
-    executor = Executor(fv.wrap(Plain(full), size=12), ["output"], compile=True)
+    executor = execute(fv.wrap(Plain(full), size=12), "output", compile=True)
     with pytest.raises(torch.OutOfMemoryError):
         executor(torch.rand(X))
     assert not compiled
@@ -213,31 +213,30 @@ def test_the_networks_own_errors_stay_errors(compiled: list[str]) -> None:
             raise ValueError("not five")
         return y
 
-    executor = Executor(fv.wrap(Plain(picky), size=12), ["output"], compile=True)
+    executor = execute(fv.wrap(Plain(picky), size=12), "output", compile=True)
     with pytest.raises(ModelError, match="not five"):
         executor(torch.rand(5, 3, 12, 12))
     assert not compiled
 
 
 @pytest.mark.usefixtures("torn")
-def test_redirection_and_interventions_run_eagerly(compiled: list[str]) -> None:
+def test_redirection_runs_eagerly_and_interventions_have_their_own_program(compiled: list[str]) -> None:
     model, x = wrapped(TinySE()), torch.rand(X)
     _ = model.gates
-    executor = Executor(model, ["conv"], compile=True)
-    assert torch.equal(executor(x, redirect=True)["conv"], Executor(model, ["conv"])(x)["conv"])
-    with fv.clamp(model, "se", 0.5):
-        held = executor(x)["conv"]
-        assert torch.equal(held, model(x, ["conv"])["conv"])
+    executor, eager = execute(model, "conv", compile=True), execute(model, "conv")
+    assert torch.equal(executor(x, redirect=True)["conv"], eager(x)["conv"])
+    with redirected(model):  # from outside, of the whole model
+        assert torch.equal(executor(x)["conv"], eager(x)["conv"])
     assert not compiled
     free = executor(x)["conv"]
     assert len(compiled) == 1
-    assert (free - held).abs().max() > 1e-3
     with fv.clamp(model, "se", 0.5):
-        assert torch.equal(executor(x)["conv"], held)
-    with redirected(model):  # from outside, of the whole model
-        assert torch.equal(executor(x)["conv"], Executor(model, ["conv"])(x)["conv"])
-    assert torch.equal(executor(x)["conv"], free)
-    assert len(compiled) == 1
+        held = execute(model, "conv", compile=True)(x)["conv"]
+        torch.testing.assert_close(held, model(x, ["conv"])["conv"])
+        assert torch.equal(executor(x)["conv"], free)  # it was made before
+    assert (free - held).abs().max() > 1e-3
+    assert torch.equal(execute(model, "conv", compile=True)(x)["conv"], free)
+    assert len(compiled) == 2  # a clamped network has a program of its own, which is not kept
 
 
 def test_a_redirected_step_passes_dead_units() -> None:
@@ -245,33 +244,33 @@ def test_a_redirected_step_passes_dead_units() -> None:
     net = drawn(Written(lambda m, x: m.act(m.bn(m.conv(x)))))
     nn.init.constant_(net.get_parameter("bn.bias"), -50)
     model, x = fv.wrap(net, size=12), torch.rand(X, requires_grad=True)
-    executor = Executor(model, ["act"])
+    executor = execute(model, "act")
     for redirect in (False, True, False):
         slope = torch.autograd.grad(-executor(x, redirect=redirect)["act"].sum(), x)[0]
         assert bool(slope.any()) is redirect
 
 
 def test_rows_and_labels_are_handed_on(tiny: fv.TappedModel) -> None:
-    rows = Rows.of([4, 7], views=2)
-    taken = Executor(tiny, ["conv", "input"])(torch.rand(4, 3, 24, 24), rows)
+    rows = Rows.make([4, 7], views=2)
+    taken = execute(tiny, "conv", "input", size=24)(torch.rand(4, 3, 24, 24), rows)
     assert taken.rows is rows
     assert taken.labels == tiny.labels
     assert list(taken) == ["conv", "input"] or set(taken) == {"conv", "input"}
-    assert Executor(tiny, ["conv"])(torch.rand(3, 3, 24, 24)).rows.images == (0, 1, 2)
+    assert execute(tiny, "conv", size=24)(torch.rand(3, 3, 24, 24)).rows.images == (0, 1, 2)
 
 
 def test_only_the_input() -> None:
     model, x = wrapped(TinySE()), torch.rand(X)
-    assert torch.equal(Executor(model, ["input"])(x)["input"], x)
-    assert len(Executor(model, [])(x)) == 0
+    assert torch.equal(execute(model, "input")(x)["input"], x)
+    assert len(execute(model)(x)) == 0
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float16", "", None, torch.bfloat16])
 def test_an_unknown_precision(tiny: fv.TappedModel, precision: Any) -> None:
     with pytest.raises(InvalidInput, match="expected 'float32' or 'bfloat16'"):
-        Executor(tiny, ["conv"], precision=precision)
+        execute(tiny, "conv", size=24, precision=precision)
     with pytest.raises(InvalidInput, match="precision="):
-        Ascent(tiny, fv.Channel("conv", 1), FourierImage(1, 24), precision=precision)
+        fv.Runtime(precision=precision)
 
 
 def test_bfloat16_leaves_gates_where_they_are(embedded: fv.TappedModel) -> None:
@@ -280,7 +279,7 @@ def test_bfloat16_leaves_gates_where_they_are(embedded: fv.TappedModel) -> None:
     layers = [f"gate:{site}" for site in embedded.gates]
     x = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        exact, half = (Executor(embedded, layers, precision=p)(x) for p in ("float32", "bfloat16"))
+        exact, half = (execute(embedded, *layers, size=64, precision=p)(x) for p in ("float32", "bfloat16"))
     for name in layers:
         assert half[name].dtype == torch.float32
         off, spread = (exact[name] - half[name]).abs(), exact[name].std()
@@ -292,13 +291,13 @@ def test_bfloat16_leaves_gates_where_they_are(embedded: fv.TappedModel) -> None:
 
 def test_bfloat16_judges_images_the_same(embedded: fv.TappedModel) -> None:
     goal = fv.Channel("features.9", [3, 40])
-    ascent = Ascent(embedded, goal, FourierImage(2, 64, seed=0), transforms=robust(), capacity=8, redirect=8)
+    ascent = Ascent(embedded, goal, FourierImage(2, 64, seed=0), transforms=robust(), steps=8)
     ascent.run(8)
     scores = []
     with torch.no_grad():
         views = Pipeline(robust())(ascent.images(), Rng(0, 2, 8, step=HELD_OUT), embedded.input_size((64, 64)))
         for precision in ("float32", "bfloat16"):
-            taken = Executor(embedded, goal.layers, precision=precision)(views, Rows.of(2, 8))
+            taken = execute(embedded, *goal.layers, size=96, precision=precision)(views, Rows.make(2, 8))
             scores.append(goal(taken).view(2, 8).mean(1))
     assert ((scores[0] - scores[1]).abs() < 0.01 * scores[0].abs()).all()
     assert not torch.equal(*scores)
@@ -307,7 +306,8 @@ def test_bfloat16_judges_images_the_same(embedded: fv.TappedModel) -> None:
 def test_an_ascent_in_bfloat16_climbs_as_high(tiny: fv.TappedModel) -> None:
     goal, made = fv.Channel("conv", [1, 2]), []
     for precision in ("float32", "bfloat16"):
-        ascent = Ascent(tiny, goal, FourierImage(2, 24, seed=0), capacity=16, precision=precision)
+        how = fv.Runtime(precision=precision, redirect=0)
+        ascent = Ascent(tiny, goal, FourierImage(2, 24, seed=0), steps=16, runtime=how)
         ascent.run(16)
         assert ascent.scores.dtype == torch.float32
         made.append(ascent.images())
@@ -340,10 +340,9 @@ def test_gates_stay_in_float32_where_nothing_is_folded() -> None:
     model = wrapped(net)
     (site,) = model.gates
     seen: list[torch.dtype] = []
-    executor = Executor(model, [f"gate:{site}", f"gated:{site}"], precision="bfloat16")
-    network = executor.network((12, 12))
+    executor = execute(model, f"gate:{site}", f"gated:{site}", precision="bfloat16")
     for path in ("fc1", "fc2"):
-        module = network.net.get_submodule(path)
+        module = executor.running.net.get_submodule(path)
         module.forward = partial(_noted, module.forward, seen)
     with torch.no_grad():
         executor(torch.rand(X))
@@ -362,7 +361,7 @@ def test_bfloat16_of_networks_that_are_not_float32(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     model, x = wrapped(TinySE().to(dtype)), torch.rand(X)
     with torch.no_grad():
-        exact, half = (Executor(model, ["gate:se", "conv"], precision=p)(x) for p in ("float32", "bfloat16"))
+        exact, half = (execute(model, "gate:se", "conv", precision=p)(x) for p in ("float32", "bfloat16"))
     for name in exact:
         assert torch.equal(exact[name], half[name])
 
@@ -372,7 +371,7 @@ def test_bfloat16_compiled() -> None:
     model = wrapped(TinySE())
     torch.manual_seed(0)
     x, layers = torch.rand(X), ["gate:se", "conv"]
-    eager, executor = (Executor(model, layers, precision="bfloat16", compile=c) for c in (False, True))
+    eager, executor = (execute(model, *layers, precision="bfloat16", compile=c) for c in (False, True))
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         given = slopes(executor, layers, x)

@@ -182,7 +182,7 @@ def test_a_network_that_raises_keeps_its_cause() -> None:
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_enter_calls_what_is_not_a_plain_classifier() -> None:
+def test_forward_fn_calls_what_is_not_a_plain_classifier() -> None:
     model = fv.wrap(Odd(), size=32, forward_fn=lambda net, x: net(x)["x"].mean((2, 3)))
     assert model(torch.rand(2, 3, 32, 32), ["output"])["output"].shape == (2, 4)
 
@@ -208,7 +208,7 @@ def test_it_stays_in_eval_mode_and_on_the_networks_device(net: TinySE) -> None:
     model.train()
     model(torch.rand(4, 3, 24, 24), ["output"])
     assert torch.equal(before, net.stem[1].running_mean)
-    assert fv.wrap(TinySE().to("meta"), mean=0.5).mean.device.type == "meta"
+    assert fv.wrap(TinySE().to("meta"), mean=0.5).device.type == "meta"
     with torch.inference_mode():
         model = fv.wrap(TinySE(), mean=0.5, size=24)
     assert len(fv.render(model, "conv:1", steps=2, size=24, progress=False)) == 1

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import featureviz as fv
-from featureviz.ascent.optimizers import adam
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.network.redirect import redirected
 from tests.conftest import TinySE
@@ -190,7 +189,7 @@ def test_everything_is_as_before(net: TinySE, forward_fn: Callable[[nn.Module, T
     assert not dies().any()
     assert vars(model) == attributes
     assert list(model.modules()) == parts
-    assert model.forward_fn is forward_fn
+    assert model.running.forward_fn is forward_fn
     assert same(callers, state_of(net))
     assert same(inner, state_of(model.net))
 
@@ -219,7 +218,8 @@ def test_a_network_that_is_not_wrapped_is_refused(net: TinySE) -> None:
 
 def climbed(model: fv.TappedModel, goal: fv.Objective, redirect: int, steps: int = 48, n: int = 1) -> fv.Ascent:
     ascent = fv.Ascent(
-        model, goal, fv.FourierImage(n, 24, seed=1), transforms=[], optimizer=adam(0.1), capacity=steps
+        model, goal, fv.FourierImage(n, 24, seed=1), transforms=[], optimizer=fv.Adam(0.1), steps=steps,
+        runtime=fv.Runtime(redirect=0),
     )  # fmt: skip
     for step in range(steps):
         with redirected(model) if step < redirect else nullcontext():
@@ -277,9 +277,9 @@ def test_each_image_of_a_batch_wakes_on_its_own(net: TinySE) -> None:
     model, goal = fv.wrap(net, size=24), fv.Channel("stem.2", [3, 1])
     with redirected(model):
         x = fv.FourierImage(2, 24, seed=1)().detach().requires_grad_()
-        together = torch.autograd.grad(-goal(model(x, goal.layers, fv.Rows.of(2))).sum(), x)[0]
+        together = torch.autograd.grad(-goal(model(x, goal.layers, fv.Rows.make(2))).sum(), x)[0]
         for i in range(2):
-            alone = torch.autograd.grad(-goal.goal(i)(model(x[i : i + 1], goal.layers)).sum(), x)[0][i]
+            alone = torch.autograd.grad(-goal.select([i])(model(x[i : i + 1], goal.layers)).sum(), x)[0][i]
             torch.testing.assert_close(together[i], alone)
             assert alone.any()
 
@@ -288,7 +288,7 @@ def test_a_redirected_step_stays_on_the_device(net: TinySE, monkeypatch: pytest.
     monkeypatch.setattr("featureviz.network.redirect._on_host", lambda tensor: False)  # as on any other device
     model = closed(net, -4.0)
     goal = value("gate value:se", 3) + fv.Channel("conv", 1)
-    ascent = fv.Ascent(model, goal, fv.FourierImage(2, 24), optimizer=adam(0.05))
+    ascent = fv.Ascent(model, goal, fv.FourierImage(2, 24), runtime=fv.Runtime(redirect=0))
     ascent.step()
     with HostTraffic() as found, redirected(model):
         ascent.step()

@@ -1,4 +1,4 @@
-"""The attention blocks: against torchvision and timm, by hand, and on every kind of input; and their demo."""
+"""The attention blocks against torchvision, timm and a reference by hand, on all kinds of input; and their demo."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from featureviz.nn import CBAM, ChannelAttention, SEModule, SpatialAttention
 
 @pytest.mark.parametrize("spatial", [(), (7,), (5, 4), (3, 4, 2)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_se_is_torchvisions_on_any_number_of_dimensions(spatial: tuple[int, ...], bias: bool) -> None:
+def test_se_equals_torchvisions_for_any_number_of_dimensions(spatial: tuple[int, ...], bias: bool) -> None:
     torch.manual_seed(0)
     mine, theirs = SEModule(12, 5, bias=bias), SqueezeExcitation(12, 2, scale_activation=nn.Sigmoid)
     assert mine.fc1.out_features == 2
@@ -29,7 +29,7 @@ def test_se_is_torchvisions_on_any_number_of_dimensions(spatial: tuple[int, ...]
     torch.testing.assert_close(y, theirs(x.reshape(3, 12, -1, 1)).view_as(x))
 
 
-def test_cbam_is_timms() -> None:
+def test_cbam_equals_timms() -> None:
     timm = pytest.importorskip("timm.layers.cbam")
     torch.manual_seed(0)
     mine, theirs = CBAM(32, 8, 5, bias=False), timm.CbamModule(32, 1 / 8, spatial_kernel_size=5).eval()
@@ -42,7 +42,7 @@ def test_cbam_is_timms() -> None:
     torch.testing.assert_close(mine(x), theirs(x))
 
 
-def test_cbam_is_channel_then_position_by_hand() -> None:
+def test_cbam_equals_a_reference_by_hand() -> None:
     torch.manual_seed(0)
     block, x = CBAM(6, 2, 3), torch.randn(2, 6, 5, 7)
     channel, spatial = block.channel, block.spatial
@@ -82,7 +82,7 @@ def test_gradients(block: nn.Module, shape: tuple[int, ...]) -> None:
     assert torch.autograd.gradcheck(run, (x, *weights))
 
 
-def test_where_a_feature_lies_does_not_matter_to_channel_gates() -> None:
+def test_channel_gates_are_invariant_to_permuted_positions() -> None:
     torch.manual_seed(0)
     x, order = torch.randn(2, 8, 30), torch.randperm(30)
     for block in (SEModule(8, 2), ChannelAttention(8, 2)):
@@ -90,7 +90,7 @@ def test_where_a_feature_lies_does_not_matter_to_channel_gates() -> None:
         torch.testing.assert_close(block(x.view(2, 8, 5, 6)).flatten(2), block(x))
 
 
-def test_which_channel_holds_a_feature_does_not_matter_to_spatial_gates() -> None:
+def test_spatial_gates_are_invariant_to_permuted_channels() -> None:
     torch.manual_seed(0)
     block, x, order = SpatialAttention(), torch.randn(2, 8, 9, 9), torch.randperm(8)
     torch.testing.assert_close(block(x[:, order]), block(x)[:, order])
@@ -195,8 +195,8 @@ def test_the_demos_small_example_is_the_published_one() -> None:
     import attention_demo  # pyright: ignore[reportMissingImports]
 
     with torch.no_grad():
-        x = torch.tensor(attention_demo.MEANS_2_HALF_1, dtype=torch.float32)
-        se, spatial, cbam = attention_demo.reweight(x, attention_demo.by_hand())
+        x = torch.tensor(attention_demo.EXAMPLE, dtype=torch.float32)
+        se, spatial, cbam = attention_demo.reweight(x, attention_demo.make_example_blocks())
     assert x.mean((1, 2)).tolist() == [2, 0.5, 1]
     torch.testing.assert_close(se.channel, torch.tensor([0.35, 0.70, -0.35]).sigmoid())
     assert [round(v, 2) for v in se.output.mean((1, 2)).tolist()] == [1.17, 0.33, 0.41]

@@ -1,4 +1,4 @@
-"""The algebra of objectives, their spec strings, and what each leaf reads."""
+"""The algebra of objectives, their specs, and the activations that each leaf reads."""
 
 import pickle
 from typing import Any
@@ -10,12 +10,12 @@ from torch import Tensor
 import featureviz as fv
 from featureviz.errors import InvalidInput, SpecError, UnknownName
 from featureviz.objectives.function import ObjectiveFactory
-from featureviz.objectives.goals import per_image
+from featureviz.objectives.goals import merge_per_image
 
 
 @fv.objective
 def sparse(a: Tensor, unit: int, penalty: float = 0.1) -> Tensor:
-    """Reward one unit, tax the layer."""
+    """Reward one unit, penalise the layer."""
     return a[:, unit].mean((1, 2)) - penalty * a.abs().mean((1, 2, 3))
 
 
@@ -49,7 +49,7 @@ def acts() -> fv.Activations:
         "output": torch.randn(6, 5, generator=g),
         "gate:features.1.block.2": torch.randn(6, 5, generator=g),
     }
-    return fv.Activations(tensors, fv.Rows.of(3, views=2), ["ant", "bee", "golden retriever", "dog", "eel"])
+    return fv.Activations(tensors, fv.Rows.make(3, views=2), ["ant", "bee", "golden retriever", "dog", "eel"])
 
 
 def spec_round_trip(objective: fv.Objective) -> fv.Objective:
@@ -109,15 +109,15 @@ def test_a_row_depends_on_its_own_row_alone(a: fv.Objective, acts: fv.Activation
 
 
 @each
-def test_the_goal_of_an_image_is_its_row(a: fv.Objective, acts: fv.Activations) -> None:
+def test_select_gives_the_objective_of_one_image(a: fv.Objective, acts: fv.Activations) -> None:
     whole = (2 * a + 1)(acts)
     for i, part in enumerate(acts.per_image()):
-        goal = (2 * a + 1).goal(i)
-        assert goal.n == 1
-        assert torch.allclose(goal(part), whole[2 * i : 2 * i + 2], atol=1e-6)
+        alone = (2 * a + 1).select([i])
+        assert alone.n == 1
+        assert torch.allclose(alone(part), whole[2 * i : 2 * i + 2], atol=1e-6)
 
 
-def test_leaves_read_what_they_say(acts: fv.Activations) -> None:
+def test_leaves_compute_their_formula(acts: fv.Activations) -> None:
     conv = acts["conv"]
     assert torch.equal(fv.Channel("conv", 3)(acts), conv[:, 3].mean((1, 2)))
     assert torch.allclose(fv.Channel("conv", [3, 0, 5])(acts)[4:], conv[4:, 5].mean((1, 2)))
@@ -146,24 +146,24 @@ def test_units_may_be_numpy_or_torch_integers() -> None:
     assert repr(fv.Logit(np.arange(2))) == "logit:[0, 1]"  # pyright: ignore[reportArgumentType]
 
 
-def test_an_objective_carries_its_tensors_along(acts: fv.Activations) -> None:
+def test_tensor_arguments_are_buffers(acts: fv.Activations) -> None:
     @fv.objective
     def along(a: Tensor, direction: Tensor) -> Tensor:
         return a @ direction
 
     direction = torch.arange(7.0)
-    made = along("fc", direction)
-    assert [tuple(b.shape) for b in made.buffers()] == [(7,)]
-    assert torch.equal(made(acts), acts["fc"] @ direction)
+    objective = along("fc", direction)
+    assert [tuple(b.shape) for b in objective.buffers()] == [(7,)]
+    assert torch.equal(objective(acts), acts["fc"] @ direction)
 
 
 def test_many_units_are_one_gather() -> None:
-    assert isinstance(per_image([fv.Channel("a", 1), fv.Channel("a", 2)]), fv.Channel)
-    assert isinstance(per_image([fv.Gate("a", 1), fv.Gate("a", 2)]), fv.Gate)
-    assert isinstance(per_image([fv.Channel("a", 1), fv.Channel("b", 2)]), fv.PerImage)
-    assert isinstance(per_image([-fv.Channel("a", 1), fv.Channel("a", 2)]), fv.PerImage)
+    assert isinstance(merge_per_image([fv.Channel("a", 1), fv.Channel("a", 2)]), fv.Channel)
+    assert isinstance(merge_per_image([fv.Gate("a", 1), fv.Gate("a", 2)]), fv.Gate)
+    assert isinstance(merge_per_image([fv.Channel("a", 1), fv.Channel("b", 2)]), fv.PerImage)
+    assert isinstance(merge_per_image([-fv.Channel("a", 1), fv.Channel("a", 2)]), fv.PerImage)
     one = fv.Channel("a", 1)
-    assert per_image([one]) is one
+    assert merge_per_image([one]) is one
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_specs_are_parsed(text: str, expected: str) -> None:
         ("a:[1, 2] + b:[1, 2, 3]", 0, "different numbers of images"),
     ],
 )
-def test_a_wrong_spec_is_placed(text: str, position: int, message: str) -> None:
+def test_a_wrong_spec_marks_its_position(text: str, position: int, message: str) -> None:
     with pytest.raises((SpecError, InvalidInput)) as caught:
         fv.parse(text, {"sparse": sparse})
     assert message in str(caught.value)
@@ -231,7 +231,7 @@ def test_an_unknown_function_gets_the_nearest_name() -> None:
     with pytest.raises(UnknownName, match="nearest: 'sparse'"):
         fv.parse("spars(conv, 1)", {"sparse": sparse})
     assert isinstance(sparse, ObjectiveFactory)
-    assert sparse.__doc__ == "Reward one unit, tax the layer."
+    assert sparse.__doc__ == "Reward one unit, penalise the layer."
 
 
 BAD: list[tuple[Any, str]] = [
@@ -259,7 +259,7 @@ BAD: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("make", "message"), BAD)
-def test_bad_input_is_named(make: Any, message: str, acts: fv.Activations) -> None:
+def test_bad_input_is_explained(make: Any, message: str, acts: fv.Activations) -> None:
     with pytest.raises((InvalidInput, UnknownName), match=message):
         make(acts)
 

@@ -1,4 +1,4 @@
-"""Value, contrast, channel, content, bottleneck and quadrants of a gate."""
+"""The objectives on a gated block: value, channel, bottleneck, contrast and quadrants."""
 
 import pytest
 import torch
@@ -25,10 +25,10 @@ def natural(embedded: fv.TappedModel) -> GateStatistics:
 
 
 def score(model: fv.TappedModel, objective: fv.Objective, x: torch.Tensor) -> torch.Tensor:
-    return objective(model(x, objective.layers, fv.Rows.of(len(x))))
+    return objective(model(x, objective.layers, fv.Rows.make(len(x))))
 
 
-def test_each_reads_what_its_name_says(embedded: fv.TappedModel) -> None:
+def test_each_reads_its_part_of_the_block(embedded: fv.TappedModel) -> None:
     x = pictures(3)
     block = embedded.net.get_submodule(SITE)
     kept = {}
@@ -54,17 +54,17 @@ def test_each_reads_what_its_name_says(embedded: fv.TappedModel) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gatevalue", "gated", "pregate", "bottleneck"])
-def test_specs_round_trip_and_goals_are_single(kind: str, embedded: fv.TappedModel) -> None:
+def test_specs_round_trip_and_select_gives_one_image(kind: str, embedded: fv.TappedModel) -> None:
     one, several = fv.parse(f"{kind}:{SITE}:5"), fv.parse(f"2*{kind}:{SITE}:[5, 6] - 1")
     assert fv.parse(one.spec).spec == one.spec == f"{kind}:{SITE}:5"
     assert fv.parse(several.spec).spec == several.spec
-    assert several.goal(1).spec == f"2*{kind}:{SITE}:6 - 1"
+    assert several.select([1]).spec == f"2*{kind}:{SITE}:6 - 1"
     assert several.n == 2
-    made = fv.render(embedded, several, steps=1, size=32, progress=False)
-    assert made.scores.shape == (1, 2)
+    rendering = fv.render(embedded, several, steps=1, size=32, progress=False)
+    assert rendering.scores.shape == (1, 2)
 
 
-def test_the_value_has_a_slope_where_it_is_stuck(net: TinySE) -> None:
+def test_the_value_has_a_gradient_where_the_gate_is_saturated(net: TinySE) -> None:
     with torch.no_grad():
         net.se.fc2.bias[3] = -9.0  # shut: hard-sigmoid has no slope here
         net.se.fc2.bias[4] = 0.0
@@ -74,13 +74,13 @@ def test_the_value_has_a_slope_where_it_is_stuck(net: TinySE) -> None:
     (logit,) = torch.autograd.grad(score(model, fv.Gate("se", 3), x).sum(), x)
     assert torch.allclose(stuck, logit / 6, atol=1e-9)
     assert stuck.abs().max() > 0
-    assert (score(model, fv.GateValue("se", 3), x) == 0).all()  # and what it reports is the value itself
+    assert (score(model, fv.GateValue("se", 3), x) == 0).all()  # the score is the value itself
     (free,) = torch.autograd.grad(score(model, fv.GateValue("se", 4), x).sum(), x)
     (plain,) = torch.autograd.grad(model(x, ["gate value:se"])["gate value:se"][:, 4].sum(), x)
     assert torch.equal(free, plain)
 
 
-def test_content_climbs_where_a_shut_gate_hides_the_channel(net: TinySE) -> None:
+def test_pregate_rises_where_a_shut_gate_hides_the_channel(net: TinySE) -> None:
     alive = fv.wrap(net, size=24)(torch.rand(4, 3, 24, 24), ["pregate:se"])["pregate:se"].mean((0, 2, 3))
     unit = int(alive.argmax())
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_content_climbs_where_a_shut_gate_hides_the_channel(net: TinySE) -> None
     assert gated.scores.abs().max() == 0
 
 
-def test_the_content_s_gradient_is_the_gated_one_s_with_the_gate_detached(embedded: fv.TappedModel) -> None:
+def test_pregate_has_the_gradient_of_gated_with_the_gate_detached(embedded: fv.TappedModel) -> None:
     x = pictures(1).requires_grad_()
     with fv.stop_gradient(embedded, SITE):
         (gated,) = torch.autograd.grad(score(embedded, fv.GatedChannel(SITE, 5), x).sum(), x)
@@ -102,40 +102,40 @@ def test_the_content_s_gradient_is_the_gated_one_s_with_the_gate_detached(embedd
     assert torch.allclose(gated, gate * content, rtol=1e-4, atol=1e-8)
 
 
-def test_contrast_keeps_the_others_of_the_block_natural(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+def test_contrast_keeps_the_other_gates_natural(embedded: fv.TappedModel, natural: GateStatistics) -> None:
     unit = int(natural[SITE].logit_sd.argmax())
     alone = fv.render(embedded, fv.Gate(SITE, unit), steps=40, size=64, progress=False)
     contrast = fv.render(embedded, fv.GateContrast(SITE, unit, natural), steps=40, size=64, progress=False)
 
-    def standing(images: torch.Tensor) -> tuple[float, float]:
+    def measure(images: torch.Tensor) -> tuple[float, float]:
         with torch.no_grad():
             z = embedded(images, [f"gate:{SITE}"])[f"gate:{SITE}"][0]
         t = (z - natural[SITE].logit_mean) / natural[SITE].logit_sd.clamp(min=1e-3)
         return float(t[unit]), float(torch.cat([t[:unit], t[unit + 1 :]]).square().mean().sqrt())
 
-    own, leak = standing(contrast.images)
+    own, leak = measure(contrast.images)
     assert own > 1
-    assert leak < 0.6 * standing(alone.images)[1]
+    assert leak < 0.6 * measure(alone.images)[1]
     assert list(contrast.held_out.gates[0]) == [f"gate:{SITE}:{unit}"]
 
 
-def test_quadrants_part_a_channel_from_its_gate(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+def test_quadrants_separate_a_channel_from_its_gate(embedded: fv.TappedModel, natural: GateStatistics) -> None:
     unit = int(natural[SITE].logit_sd.argsort(descending=True)[1])
     ways = [(c, g) for c in ("high", "low") for g in ("open", "shut")]
     goal = fv.PerImage([fv.Quadrant(SITE, unit, natural, content=c, gate=g) for c, g in ways])
-    made = fv.render(embedded, goal, steps=80, size=64, progress=False)
-    content = fv.evaluate(embedded, fv.PreGate(SITE, unit), made.images).scores.mean(0)
-    logits = fv.evaluate(embedded, fv.Gate(SITE, unit), made.images).scores.mean(0)
+    rendering = fv.render(embedded, goal, steps=80, size=64, progress=False)
+    content = fv.evaluate(embedded, fv.PreGate(SITE, unit), rendering.images).scores.mean(0)
+    logits = fv.evaluate(embedded, fv.Gate(SITE, unit), rendering.images).scores.mean(0)
     for i, (c, g) in enumerate(ways):
-        at = natural.percentile(SITE, unit, content[i : i + 1], of="squeeze").item()
+        level = natural.percentile(SITE, unit, content[i : i + 1], of="squeeze").item()
         opened = natural.percentile(SITE, unit, logits[i : i + 1]).item()
-        assert (at >= 90) == (c == "high"), (c, g, at)
-        assert (at <= 10) == (c == "low"), (c, g, at)
+        assert (level >= 90) == (c == "high"), (c, g, level)
+        assert (level <= 10) == (c == "low"), (c, g, level)
         assert (opened >= 90) == (g == "open"), (c, g, opened)
         assert (opened <= 10) == (g == "shut"), (c, g, opened)
 
 
-def test_a_batch_of_units_is_each_unit_alone(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+def test_a_batch_of_units_equals_each_unit_alone(embedded: fv.TappedModel, natural: GateStatistics) -> None:
     x = pictures(2)
     for make in (
         lambda u: fv.GateContrast(SITE, u, natural),
@@ -145,11 +145,11 @@ def test_a_batch_of_units_is_each_unit_alone(embedded: fv.TappedModel, natural: 
         both = score(embedded, make([4, 9]), x)
         assert torch.allclose(both[1:], score(embedded, make(9), x[1:]), atol=1e-5)
         assert torch.allclose(
-            both, torch.cat([score(embedded, make([4, 9]).goal(i), x[i : i + 1]) for i in (0, 1)]), atol=1e-5
+            both, torch.cat([score(embedded, make([4, 9]).select([i]), x[i : i + 1]) for i in (0, 1)]), atol=1e-5
         )
 
 
-def test_what_cannot_be_asked_for_is_explained(embedded: fv.TappedModel, natural: GateStatistics) -> None:
+def test_bad_requests_are_explained(embedded: fv.TappedModel, natural: GateStatistics) -> None:
     with pytest.raises(InvalidInput, match="expected 'high' or 'low'"):
         fv.Quadrant(SITE, 0, natural, content="up")
     with pytest.raises(FeaturevizError, match=r"it has \d+: 0 to"):
@@ -160,11 +160,11 @@ def test_what_cannot_be_asked_for_is_explained(embedded: fv.TappedModel, natural
         fv.lab.bounds(embedded, SITE, shipped)
 
 
-def test_a_spatial_gate_is_driven_by_its_mean() -> None:
+def test_the_score_of_a_spatial_gate_is_its_mean() -> None:
     torch.manual_seed(0)
     attention = fv.nn.CBAM(8, 4)
     with torch.no_grad():
-        attention.spatial.conv.weight.mul_(20)  # untrained it hardly looks at anything
+        attention.spatial.conv.weight.mul_(20)  # the untrained gate hardly varies
     model = fv.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), attention), size=24)
     (name,) = [site.name for site in fv.gates(model).values() if site.spatial]
     pair = fv.render(model, [fv.Gate(name, 0), -fv.Gate(name, 0)], steps=30, size=24, progress=False)

@@ -13,7 +13,7 @@ import featureviz as fv
 import objectives_zoo as zoo
 from featureviz.errors import InvalidInput
 from featureviz.lab import GateStatistics
-from featureviz.rendering.shards import Lane, part_of, replicas, side_by_side, spread
+from featureviz.rendering.shards import Worker, replicas, run_side_by_side, select_images, split_images
 
 TWO = ["cpu", "cpu"]
 
@@ -44,7 +44,7 @@ def interrupts(a: Tensor, after: list[int]) -> Tensor:
 @pytest.mark.parametrize("goal", ["conv:[1, 2, 3]", "[conv:1, -gate:se:2, logit:3, conv:1*logit:1, conv:5]", "conv:4"])
 def test_several_devices_make_the_images_of_one(tiny: fv.TappedModel, goal: str) -> None:
     n = max(fv.parse(goal).n, 3)
-    options = {"views": 2, "snapshots": [2, 6], "seed": 3, "attempts": 2, "image_ids": [7, 1, 4, 0, 2][:n]}
+    options = {"views": 2, "snapshots": [2, 6], "seed": 3, "image_ids": [7, 1, 4, 0, 2][:n]}
     if fv.parse(goal).n == 1:
         options["image"] = fv.FourierImage(n, 24, image_ids=[7, 1, 4])
     one, two = quick(tiny, goal, **options), quick(tiny, goal, device=TWO, **options)
@@ -94,20 +94,19 @@ def test_a_part_asks_what_the_whole_asks_of_its_images(tiny: fv.TappedModel) -> 
     ]  # fmt: skip
     x, half = torch.rand(8, 3, 24, 24), [2, 1]
     for whole in several:
-        part = whole.part(half)
+        part = whole.select(half)
         assert (part.n, type(part)) == (2, type(whole))  # its one gather is kept
-        every = whole(tiny(x, whole.layers, fv.Rows.of(4, 2))).view(4, 2)
+        every = whole(tiny(x, whole.layers, fv.Rows.make(4, 2))).view(4, 2)
         some = x.view(4, 2, *x.shape[1:])[half].flatten(0, 1)
-        assert torch.allclose(part(tiny(some, part.layers, fv.Rows.of(2, 2))).view(2, 2), every[half], atol=1e-5)
-        assert whole.goal(2).spec == whole.part([2]).spec
-        assert whole.goal(2).n == 1
+        assert torch.allclose(part(tiny(some, part.layers, fv.Rows.make(2, 2))).view(2, 2), every[half], atol=1e-5)
+        assert whole.select([2]).n == 1
     one = fv.Channel("conv", 3)
-    assert one.part([0, 5]) is one
+    assert one.select([0, 5]) is one
 
 
 def test_a_part_of_an_image_is_its_rows() -> None:
     whole = fv.FourierImage(4, (9, 8), seed=3)
-    part = part_of(whole, range(1, 3))
+    part = select_images(whole, range(1, 3))
     assert len(part) == 2
     assert torch.equal(part(), whole()[1:3])
     assert len(whole) == 4
@@ -157,21 +156,21 @@ def test_control_c_stops_all_at_the_same_step(tiny: fv.TappedModel) -> None:
     assert torch.allclose(made.images[0], again.images[0], atol=2e-3)
 
 
-def test_lanes_stop_at_one_tick() -> None:
+def test_workers_stop_at_one_tick() -> None:
     ended, meet = [0, 0, 0], threading.Barrier(3)
 
-    def work(lane: Lane, number: int) -> None:
+    def work(worker: Worker, number: int) -> None:
         meet.wait()
         try:
             for tick in range(1, 100_000):
                 ended[number] = tick
                 if number == 2 and tick == 500:
-                    lane.stop()
-                lane.tick()
+                    worker.stop()
+                worker.tick()
         except KeyboardInterrupt:
             pass
 
-    side_by_side([lambda lane, i=i: work(lane, i) for i in range(3)], [fv.wrap(nn.Identity())] * 3)
+    run_side_by_side([lambda worker, i=i: work(worker, i) for i in range(3)], [fv.wrap(nn.Identity())] * 3)
     assert len(set(ended)) == 1
     assert 500 <= ended[0] < 100_000
 
@@ -200,7 +199,7 @@ def test_rows_that_are_not_the_images_cannot_be_shared(tiny: fv.TappedModel) -> 
             return torch.sigmoid(self.pixels + self.colour)
 
     with pytest.raises(InvalidInput, match=r"Shared\.colour is \[3, 1, 1\] for 2 images"):
-        spread(replicas(tiny, TWO), fv.Channel("conv", 1), Shared())
+        split_images(replicas(tiny, TWO), fv.Channel("conv", 1), Shared())
 
 
 @pytest.mark.cuda

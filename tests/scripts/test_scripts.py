@@ -58,7 +58,7 @@ def statistics(crops: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # ------------------------------------------------------------------------------------------------------ objectives
 def logits(z: torch.Tensor) -> Activations:
-    return Activations({"gate:se": z}, Rows.of(len(z)))
+    return Activations({"gate:se": z}, Rows.make(len(z)))
 
 
 def test_along_is_the_projection_from_the_mean_times_the_cosine_s_power() -> None:

@@ -1,4 +1,4 @@
-"""The laws of transforms, one battery over all of them; kornia is the oracle of geometry."""
+"""The laws of transforms: every test runs on all of them. kornia is the reference for the geometry."""
 
 import kornia
 import pytest
@@ -25,7 +25,7 @@ each = pytest.mark.parametrize("name", TRANSFORMS)
 
 
 def pictures(n: int = 3, size: tuple[int, int] = SIZE) -> Tensor:
-    """Smooth, so that resamplings may be compared."""
+    """Smooth images, so that different resamplings agree."""
     y, x = torch.meshgrid(torch.linspace(0, 5, size[0]), torch.linspace(0, 7, size[1]), indexing="ij")
     return (
         torch.stack([torch.stack([torch.sin(x + i), torch.cos(y * x / 3), torch.sin(x - y)]) for i in range(n)]) / 2
@@ -84,7 +84,7 @@ def test_one_transform_in_two_places_draws_twice() -> None:
     assert torch.equal(twice, apart)
 
 
-def test_a_fused_pipeline_shows_what_its_warps_do_one_by_one() -> None:
+def test_a_fused_pipeline_agrees_with_its_warps_one_by_one() -> None:
     """Order matters: the first transform acts on the image first."""
     smooth = pictures(3, (80, 112))
     stages: list[Warp] = [Jitter(16), Rotate(20), Scale(0.8, 1.25)]
@@ -106,27 +106,27 @@ def test_warp_is_kornias(degrees: float) -> None:
     turn = kornia.geometry.get_rotation_matrix2d(centre, angle, zoom[:, None].expand(-1, 2))
     turn[:, :, 2] += shift
     expected = kornia.geometry.warp_affine(x, turn, SIZE, padding_mode="reflection", align_corners=False)
-    # The output is read through: undo the shift, then turn and scale about the centre.
+    # The matrix maps output to input: first undo the shift, then rotate and scale about the centre.
     ours = functional.scaling(zoom, zoom) @ functional.rotation(angle, SIZE)
     ours = ours @ functional.translation(-2 * shift[:, 0] / w, -2 * shift[:, 1] / h)
     assert (functional.warp(x, ours, SIZE) - expected).abs().max() < 1e-5
 
 
-def test_nothing_is_filled() -> None:
-    """A white picture stays white under the widest warps."""
+def test_no_border_is_filled() -> None:
+    """A white image stays white under the largest warps."""
     white = torch.ones(2, 3, 32, 32)
     out = Pipeline([Jitter(64), Scale(0.3, 0.5), Rotate(180)])(white, Rng(0, 2, views=16), (24, 24))
     assert torch.allclose(out, torch.ones_like(out))
 
 
-def test_views_go_straight_to_the_size_asked_for() -> None:
+def test_views_have_the_requested_size() -> None:
     for stages in ([], robust(), [Noise()]):
         assert Pipeline(stages)(pictures(), Rng(0, 3, views=2), (15, 33)).shape == (6, 3, 15, 33)
     assert torch.equal(Pipeline([])(pictures(), Rng(0, 3), SIZE), pictures())
 
 
 def test_strong_shrinking_averages() -> None:
-    """One-pixel stripes become grey, whatever the phase: nothing hides between the samples."""
+    """One-pixel stripes become grey at every phase, so no pixel is skipped."""
     stripes = (torch.arange(96) % 2).float().expand(1, 3, 96, 96)
     out = Pipeline([Jitter(4)])(stripes, Rng(0, 1, views=8), (24, 24))
     assert (out - 0.5).abs().max() < 1e-5
@@ -189,13 +189,13 @@ def test_transforms_stay_on_the_device(name: str) -> None:
     assert found == []
 
 
-def test_the_lint_finds_what_it_is_for() -> None:
+def test_host_traffic_is_detected() -> None:
     with HostTraffic() as found:
         Pipeline([kornia.augmentation.RandomAffine(10.0, p=1.0)])(pictures(), Rng(0, 3), SIZE)
     assert "tolist" in found
 
 
-def test_bad_ranges_are_named() -> None:
+def test_bad_ranges_are_explained() -> None:
     for make in (
         lambda: Jitter(-1),
         lambda: Scale(1.2, 0.8),

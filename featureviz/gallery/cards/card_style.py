@@ -1,4 +1,4 @@
-"""How a gate's page looks, beside what all pages share."""
+"""The CSS of a gate's page, in addition to that of all pages."""
 
 STYLE = """
 nav{font-size:13.5px;color:var(--soft);margin-bottom:14px}
@@ -34,7 +34,7 @@ svg.axis text{fill:var(--ink)}
 svg.scatter{flex:1;min-height:330px;border:1px solid var(--line);border-radius:9px;margin:0;overflow:hidden}
 svg.scatter text{font-size:12px;fill:var(--ink);paint-order:stroke;stroke:var(--card);stroke-width:4px;
 stroke-linejoin:round}
-.axes{display:flex;justify-pregate:space-between;font-size:12.5px;color:var(--soft);margin:6px 0 0}
+.axes{display:flex;justify-content:space-between;font-size:12.5px;color:var(--soft);margin:6px 0 0}
 table{border-collapse:collapse;font-size:14.5px;font-variant-numeric:tabular-nums;width:100%;max-width:760px}
 th,td{text-align:right;padding:7px 0 7px 14px;border-top:1px solid var(--line);font-weight:400}
 thead th{border:0;color:var(--soft);font-size:13px;vertical-align:bottom}

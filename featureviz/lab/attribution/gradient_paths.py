@@ -21,9 +21,9 @@ from featureviz.network.activations import Activations, Rows
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.redirect import is_redirected
 from featureviz.network.site import GateSite
-from featureviz.network.taps import GATE_VALUE, GATED, PRE_GATE, unseen
+from featureviz.network.taps import GATE_VALUE, GATED, PRE_GATE, hide_from_modes
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.goals import Goal, as_objective, prepared
+from featureviz.objectives.goals import Goal, as_objective, prepare
 from featureviz.rng import Rng
 from featureviz.transform import Pipeline, robust
 
@@ -149,7 +149,7 @@ def difference(model: TappedModel, site: str | GateSite, before: Tensor, after: 
     >>> parts.total.shape, parts.error < 1e-5
     (torch.Size([1, 320, 6, 6]), True)
     """
-    where = tapped(model).gates.at(site)
+    where = tapped(model).gates.resolve(site)
     layers = [kind + where.name for kind in (PRE_GATE, GATE_VALUE, GATED)]
     with torch.no_grad():
         pair = [model(seen(model, images), layers) for images in (before, after)]
@@ -171,15 +171,15 @@ class Scored:
         if views < 1:
             raise InvalidInput(f"views={views} was given; expected at least 1")
         self.model, self.views, self.seed = tapped(model), views, seed
-        self.objective: Objective = prepared(as_objective(objective), model)
+        self.objective: Objective = prepare(as_objective(objective), model)
         self.running = model.isolated()  # its own, to be cut and probed
 
     def of(self, image: int) -> Scored:
         """The same for copies of image number ``image``."""
-        return Scored(self.model, self.objective.goal(image), self.views, self.seed)
+        return Scored(self.model, self.objective.select([image]), self.views, self.seed)
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows, size = Rows.of(len(x), self.views, x.device), (x.shape[-2], x.shape[-1])
+        rows, size = Rows.make(len(x), self.views, x.device), (x.shape[-2], x.shape[-1])
         if self.views > 1:
             x = Pipeline(robust()).to(x.device)(x, Rng(self.seed, len(x), self.views, x.device), size)
         layers = self.objective.layers
@@ -241,7 +241,7 @@ def _cut(gate: nn.Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
     passed: list[tuple[Tensor, Tensor]] = []
 
     def cut(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-        with unseen():
+        with hide_from_modes():
             leaf = output.detach().requires_grad_()
             passed.append((output, leaf))
             return leaf.clone()  # what follows may work in place, which a leaf does not bear

@@ -16,7 +16,7 @@ from featureviz.errors import FeaturevizError, InvalidInput, unknown
 from featureviz.lab.attribution.gradient_paths import Scored, Split, beyond, differentiable, seen, split
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
-from featureviz.network.taps import GATED, unseen
+from featureviz.network.taps import GATED, hide_from_modes
 from featureviz.objectives.goals import Goal
 
 GREY, BLACK, BLURRED = BASELINES = ("grey", "black", "blurred")
@@ -107,7 +107,7 @@ def grad_cam(model: TappedModel, objective: Goal, images: Tensor, site: str | Ga
         UnknownName: no such block.
         FeaturevizError: captum is not installed.
     """
-    method, where = _captum("LayerGradCam"), tapped(model).gates.at(site)
+    method, where = _captum("LayerGradCam"), tapped(model).gates.resolve(site)
     with differentiable():
         score = Scored(model, objective)
         probe = _probed(score, where)
@@ -221,8 +221,8 @@ def _probed(score: Scored, site: GateSite) -> _Probe:
     probe, tap = _Probe(), score.model.tap(GATED + site.name)
 
     def through(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-        with unseen():
-            maps = tap.shaped(output)
+        with hide_from_modes():
+            maps = tap.reshape(output)
             if maps.ndim != 4:
                 raise InvalidInput(f"block {site.name!r} gives {list(output.shape)}; Grad-CAM wants maps [M,C,H,W]")
             return probe(maps).movedim(1, tap.axis)

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from featureviz.errors import InvalidInput, unknown
-from featureviz.rendering.png import pixels, png, write_bytes
+from featureviz.files import write_bytes
+from featureviz.rendering.png import encode_png, to_pixels
 
 if TYPE_CHECKING:
     from kornia.color import ColorMap
@@ -183,7 +184,7 @@ def labelled(
             draw.text((x + dx - 6, y + picture.shape[1] / 2), text, _GREY, font, anchor="rm")
         else:
             draw.text((x, y), text, _INK, font)
-        canvas.paste(Image.fromarray(pixels(picture)), (x + dx, y + dy))
+        canvas.paste(Image.fromarray(to_pixels(picture)), (x + dx, y + dy))
     for i, bar in enumerate(bars):
         length = width // len(bars)
         place = (_MARGIN + dx + i * length, head + height + _FONT)
@@ -194,7 +195,7 @@ def labelled(
 def save_picture(picture: Tensor, path: str | os.PathLike[str]) -> Path:
     """``[3,H,W]`` in [0,1] as a PNG, the whole file or none."""
     place = Path(path)
-    write_bytes(place, png(picture))
+    write_bytes(place, encode_png(picture))
     return place
 
 
@@ -224,6 +225,6 @@ def _draw_bar(canvas: Image, bar: Bar, place: tuple[int, int], length: int, font
     draw = ImageDraw.Draw(canvas)
     draw.text((x, y), bar.title, _INK, font)
     strip = heat(torch.linspace(-1, 1, length).expand(_FONT - 4, -1), name=bar.name)
-    canvas.paste(Image.fromarray(pixels(strip)), (x, y + _FONT + 5))
+    canvas.paste(Image.fromarray(to_pixels(strip)), (x, y + _FONT + 5))
     draw.text((x, y + 2 * _FONT + 4), f"{bar.low + 0.0:.3g}", _GREY, font)
     draw.text((x + length, y + 2 * _FONT + 4), f"{bar.high:.3g}", _GREY, font, anchor="ra")

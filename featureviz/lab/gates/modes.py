@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput
-from featureviz.naming import named
+from featureviz.naming import quote_layer
 from featureviz.network.activations import Activations
 from featureviz.network.taps import GATE
 from featureviz.objectives.algebra import Objective
@@ -57,7 +57,7 @@ class Along(Objective):
                 f" {list(mean.shape)}, sd={sd:.3g} and power={power:g}; expected both [C], the others positive"
             )
         exponent = f"^{power:g}" if power else ""
-        super().__init__([GATE + site], f"along:{named(site)}:{label}{exponent}")
+        super().__init__([GATE + site], f"along:{quote_layer(site)}:{label}{exponent}")
         self.vector, self.mean = nn.Buffer(vector / length), nn.Buffer(mean.clone())
         self.sd, self.power = sd, power
 

@@ -40,7 +40,7 @@ def excitation(model: TappedModel, site: GateSite | str) -> Callable[[Tensor], T
     Raises:
         ModelError: where the logits are no function of the mean alone: CBAM, attention pooling, spatial gates.
     """
-    site = tapped(model).gates.at(site)
+    site = tapped(model).gates.resolve(site)
     if not site.fc1:
         raise ModelError(
             f"the logits of {site.name!r} ({site.kind}) are not a function of its channels' means alone, so there is no"
@@ -64,7 +64,7 @@ class _Excitation:
         taken: list[Tensor] = []
 
         def take(_name: str, tensor: Tensor) -> None:
-            taken.append(self.site.logits.shaped(tensor))
+            taken.append(self.site.logits.reshape(tensor))
             raise Reached
 
         def override(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -165,7 +165,7 @@ def bounds(model: TappedModel, site: GateSite | str, natural: GateStatistics, *,
         natural: statistics with squeezes (``compact`` ones have none).
         steps: of ascent, from each start.
     """
-    site = tapped(model).gates.at(site)
+    site = tapped(model).gates.resolve(site)
     z, ball = excitation(model, site), Ellipsoid.of(natural, site.name)
     sample = natural[site.name].squeeze_sample.to(model.device)
     (low, lowest), (high, highest) = (_climbed(z, ball, sample, sign, steps) for sign in (-1.0, 1.0))

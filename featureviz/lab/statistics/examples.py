@@ -12,7 +12,7 @@ from torch import Tensor
 from featureviz.errors import InvalidInput
 from featureviz.lab.statistics.pictures import Batch, Pictures, Source, batches, read_picture
 from featureviz.network.model import TappedModel
-from featureviz.objectives.leaves import Gate
+from featureviz.objectives.gate_leaves import Gate
 
 if TYPE_CHECKING:
     from featureviz.lab.statistics.gate_statistics import Example, GateStatistics

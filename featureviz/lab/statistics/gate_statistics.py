@@ -14,12 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from featureviz.errors import InvalidInput, ModelError, unknown
+from featureviz.files import write_bytes
 from featureviz.lab.statistics import report
+from featureviz.lab.statistics.measuring import OPEN as OPEN
+from featureviz.lab.statistics.measuring import SHUT as SHUT
 from featureviz.lab.statistics.measuring import Seen
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics
 from featureviz.network.model import TappedModel, tapped
-from featureviz.rendering.png import write_bytes
 
 # Fine in the tails, where renders are judged; min and max are the ends.
 LEVELS = (

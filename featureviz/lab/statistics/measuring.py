@@ -15,7 +15,7 @@ from featureviz.lab.statistics.streams import ClassSums, Extremes, Histogram, Mo
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
 
-NEAR = 0.01  # of 0 or of 1: a saturated gate
+OPEN, SHUT = 0.99, 0.01  # a gate is open at a value of at least OPEN, and shut at a value of at most SHUT
 RESOLUTION = 2.0**-23  # float32: a standard deviation below this share of the mean is rounding
 
 
@@ -64,7 +64,7 @@ class Block:
         return cls(logits, squeezes, Moments.empty(channels), ClassSums.empty(channels), near)
 
     def add(self, row: Row, labels: Tensor | None, slots: Tensor, rows: Tensor) -> Block:
-        near = torch.stack([(row.values <= NEAR).sum(0), (row.values >= 1 - NEAR).sum(0)])
+        near = torch.stack([(row.values <= SHUT).sum(0), (row.values >= OPEN).sum(0)])
         return Block(
             self.logits.add(row.logits, slots, rows),
             self.squeezes.add(row.squeezes, slots, rows),

@@ -12,8 +12,7 @@ from torch import Tensor
 from featureviz.lab.gates.reachability import Bounds
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
-from featureviz.objectives.gate_leaves import PreGate
-from featureviz.objectives.leaves import Gate
+from featureviz.objectives.gate_leaves import Gate, PreGate
 from featureviz.rendering.held_out import evaluate
 
 if TYPE_CHECKING:

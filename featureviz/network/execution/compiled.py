@@ -34,7 +34,7 @@ def compiled(run: Program, views: Tensor, name: str, *, half: bool) -> Program |
         expected = with_gradient(run, other)  # the network's own errors are raised here
     try:
         with cast, torch.no_grad():
-            graph = make_fx(run)(views)
+            graph = make_fx(lambda x: run(x))(views)  # a bound method would count its object as an argument
         traced = with_gradient(graph, other)
         program: Any = torch.compile(graph, fullgraph=True, dynamic=False)
         given = with_gradient(program, other)

@@ -36,7 +36,7 @@ class Executor:
 
     Views are ``[M,C,h,w]`` in [0,1], as for the model.
 
-    >>> import featureviz as fv
+    >>> import featureviz as fv, torch
     >>> executor = Executor(fv.load("embedded"), ["features.3"], (64, 64))
     >>> executor(torch.rand(2, 3, 64, 64))["features.3"].shape
     torch.Size([2, 24, 16, 16])
@@ -65,7 +65,7 @@ class Executor:
 
     def __call__(self, views: Tensor, rows: Rows | None = None, *, redirect: bool = False) -> Activations:
         """The activations; with ``redirect`` gradients find a way through dead units (``redirected``)."""
-        rows = rows or Rows.of(len(views), device=views.device)
+        rows = rows or Rows.make(len(views), device=views.device)
         redirect = redirect or is_redirected(self.model.key)
         program = None if redirect or not self.compile else self._program(views)
         if program is not None:

@@ -1,20 +1,20 @@
-"""Fused copies of a model: made when asked for, checked against it, and made again when its weights have changed."""
+"""Fused copies of a model: made when needed, compared with the network, and made again for new weights."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featureviz.errors import ModelError, out_of_memory
 from featureviz.network.execution.compiled import with_gradient
-from featureviz.network.execution.fused import NORMS, fused
+from featureviz.network.execution.fused import NORMS, fuse
 from featureviz.network.execution.precision import keep_float32
 from featureviz.network.model import TappedModel
-from featureviz.network.private_copy import shared_copy
 from featureviz.network.running import RunningCopy
 from featureviz.network.taps import Tap
 
@@ -27,17 +27,17 @@ Key = tuple[tuple[str, ...], tuple[int, int], bool]
 @final
 @dataclass(frozen=True)
 class Prepared:
-    """What runs in the place of a network, to be copied and never to be hooked; and its compiled programs by shape."""
+    """A network that is ready to be copied and run, and its compiled programs by shape. It is never hooked itself."""
 
     running: RunningCopy
     fused: bool
-    weights: list[float]  # sums that tell one set of weights from another
+    weights: list[float]  # sums that differ where weights differ
     programs: dict[Any, Any] = field(default_factory=dict)
 
 
 @final
 class FusedCopies:
-    """The fused copies of ``model`` that were used last."""
+    """The fused copies of ``model`` that were used last, at most eight."""
 
     def __init__(self, model: TappedModel) -> None:
         self.model = model
@@ -48,20 +48,20 @@ class FusedCopies:
     def prepared(
         self, layers: Sequence[str], taps: Mapping[str, Tap], size: tuple[int, int], *, half: bool
     ) -> Prepared:
-        """The copy for these layers and views of this size, or the network itself where no copy agrees with it."""
+        """The copy for these layers and for views of this size; the network itself, if no copy agrees with it."""
         key, weights = (tuple(layers), size, half), self._sums()
         if half:
-            _ = self.model.gates  # their discovery may patch the network, and so comes first
+            _ = self.model.gates  # this comes first, because it may patch the network
         found = self._copies.pop(key, None)
         if found is None or found.weights != weights:
             found = self._make(layers, taps, size, half, weights)
-        self._copies[key] = found  # now the one used last
+        self._copies[key] = found  # the one used last is at the end
         while len(self._copies) > KEPT:
             self._copies.pop(next(iter(self._copies)))
         return found
 
     def _sums(self) -> list[float]:
-        """Sums of the weights and of their squares: a tensor counts neither ``.data`` nor fused optimizers' changes."""
+        """Sums of the weights and of their squares. (The version of a tensor does not count all changes.)"""
         wide = torch.float32 if self.model.device.type == "mps" else torch.float64
         floats = [t.detach().to(wide) for t in self._tensors if t.is_floating_point()]
         sums = [s for t in floats for s in (t.sum(), t.square().sum())]
@@ -72,7 +72,7 @@ class FusedCopies:
     ) -> Prepared:
         try:
             running = self._checked(layers, taps, size, 2)  # one image can be viewed in ways that two cannot
-        except RuntimeError:  # memory, or the network, has room for one alone; whatever else it is comes again
+        except RuntimeError:  # memory or the network may only take one image; another error comes again here
             running = self._checked(layers, taps, size, 1)
         if running is None:
             return Prepared(self.model.running, False, weights)
@@ -84,25 +84,25 @@ class FusedCopies:
     def _checked(
         self, layers: Sequence[str], taps: Mapping[str, Tap], size: tuple[int, int], n: int
     ) -> RunningCopy | None:
-        """The copy with the most fused that gives the same activations on ``n`` images of noise, and gradients."""
+        """The first copy that gives the same activations on ``n`` images of noise, and that has a gradient."""
         original, x = self.model.running, self.model.noise_images(n, size)
         exact = in_float64 if x.device.type != "cpu" else RunningCopy.twin  # a GPU's float32 products keep ten bits
         mine = _reader(exact(original), taps, layers)(x)
         everything, read = set(dict(original.net.named_modules())), {tap.module for tap in taps.values()}
         for channels_last, keep in ((last, keep) for keep in (read, everything) for last in memory_formats(x.device)):
             try:
-                net = fused(original.net, lambda net: _reader(original.twin(net), taps, layers)(x[:1]), keep,
+                net = fuse(original.net, lambda net: _reader(original.twin(net), taps, layers)(x[:1]), keep,
                             channels_last=channels_last)  # fmt: skip
                 twin = original.twin(net)
                 theirs = with_gradient(_reader(exact(twin), taps, layers), x)
-            except ModelError:  # it cannot be copied a second time, or takes maps of one layout only
+            except ModelError:  # the network cannot be copied again, or needs maps of one memory format
                 continue
-            except RuntimeError as error:  # in place it overwrites what a gradient needs, as the original does
+            except RuntimeError as error:  # a ReLU in place overwrites what the gradient needs, as in the original
                 if out_of_memory(error):
                     raise
                 continue
             if all(bool((a - b).abs().max() < CLOSE * a.abs().max()) for a, b in zip(mine, theirs, strict=False)):
-                return twin  # not ``<=``: maps of zeros prove nothing
+                return twin  # ``<`` and not ``<=``, because maps of zeros prove nothing
         return None
 
 
@@ -113,7 +113,10 @@ def memory_formats(device: torch.device) -> tuple[bool, ...]:
 
 def in_float64(running: RunningCopy) -> RunningCopy:
     """A copy whose convolutions and matrix products are exact to the fifth digit on any device."""
-    return running.twin(shared_copy(running.net)).double()
+    twin = running.twin()
+    if isinstance(twin.forward_fn, nn.Module):
+        twin.forward_fn = copy.deepcopy(twin.forward_fn)  # it is the caller's
+    return twin.double()
 
 
 def _reader(running: RunningCopy, taps: Mapping[str, Tap], layers: Sequence[str]) -> Callable[[Tensor], list[Tensor]]:

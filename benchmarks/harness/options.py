@@ -1,4 +1,4 @@
-"""What a run of a suite is told."""
+"""The options of a run of suites."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from benchmarks.contenders.base import Task
 
 
 class Skipped(Exception):
-    """A suite cannot be measured here; the reason is printed, nothing is written."""
+    """A suite cannot be measured on this machine; its reason is printed and no result is written."""
 
 
 @final
 @dataclass(frozen=True)
 class Options:
-    """``quick`` shows that a suite runs, no more; ``peers`` is the folder that setup_peers made."""
+    """``quick`` only shows that a suite runs; ``peers`` is the folder that ``setup_peers`` filled."""
 
     quick: bool = False
     peers: Path | None = None
@@ -25,14 +25,14 @@ class Options:
     device: str = "cpu"
     threads: int = os.cpu_count() or 1
 
-    def task(self, **changes: Any) -> Task:
+    def make_task(self, **changes: Any) -> Task:
         return Task(**({"weights": self.weights} if self.weights else {}), **changes)
 
-    def rounds(self, count: int) -> int:
-        """How many rounds; 2 when quick."""
+    def choose_rounds(self, count: int) -> int:
+        """The number of rounds: ``count``, or 2 in a quick run."""
         return 2 if self.quick else count
 
 
-def told(task: Task) -> dict[str, Any]:
-    """A task as a result tells it: the weights by their file's name."""
+def describe_task(task: Task) -> dict[str, Any]:
+    """A task as a result stores it, with the name of the weights' file instead of its path."""
     return asdict(task) | {"units": list(task.units), "weights": Path(task.weights).name or "random, seed 0"}

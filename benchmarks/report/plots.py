@@ -1,4 +1,4 @@
-"""Pictures of the results, ``docs/bench_*``; matplotlib is needed for these alone."""
+"""Draws the results into ``docs/bench_*``; only these plots need matplotlib."""
 
 from __future__ import annotations
 
@@ -11,64 +11,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.harness.workload import LAYERS
 from benchmarks.suites.time_to_activation import COLD, PICTURES
 from benchmarks.suites.tradeoff import PLAIN
-from benchmarks.workload import LAYERS
-from featureviz.rendering.png import contact_sheet
+from featureviz.rendering.png import make_contact_sheet
 
-OURS, FAST, THEIRS = "#b4540a", "#e0a060", "#8a8780"
-COLOURS = {"lucent": "#0b6a8f", "featureviz": OURS, "featureviz fast": FAST}
-SHORTCUTS = {PLAIN: OURS, "fast()": FAST}  # the others lie on the plain curve, or near
+ORANGE, LIGHT_ORANGE, GREY = "#b4540a", "#e0a060", "#8a8780"
+COLOURS = {"lucent": "#0b6a8f", "featureviz": ORANGE, "featureviz fast": LIGHT_ORANGE}
+SHORTCUTS = {PLAIN: ORANGE, "fast()": LIGHT_ORANGE}  # the other settings are close to the plain curve
 
 
-def drawn(results: Path, out: Path, pictures: Path = PICTURES) -> list[Path]:
-    """A picture for each result that has one, and one of the ``pictures`` that the last run left; returns the files."""
+def draw_plots(results: Path, out: Path, pictures: Path = PICTURES) -> list[Path]:
+    """Draw each result that has a plot, and the ``pictures`` that the last run saved; returns the files."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("plots need matplotlib: pip install 'featureviz[bench]'") from error
-    made = []
+    files = []
     for name, draw in PLOTS.items():
         path = results / f"{name}.json"
         if path.is_file():
             figure = Figure(layout="constrained")
             draw(figure, json.loads(path.read_text()))
-            made.append(out / f"bench_{name}.png")
-            figure.savefig(made[-1], dpi=150)
-    found = {path.stem: torch.load(path) for path in sorted(pictures.glob("*.pt"))}
-    if found:
+            files.append(out / f"bench_{name}.png")
+            figure.savefig(files[-1], dpi=150)
+    images = {path.stem: torch.load(path) for path in sorted(pictures.glob("*.pt"))}
+    if images:
         figure = Figure(layout="constrained")
-        side_by_side(figure, found)
-        made.append(out / "bench_pictures.jpg")
-        figure.savefig(made[-1], dpi=130, pil_kwargs={"quality": 85})
-    return made
+        draw_images(figure, images)
+        files.append(out / "bench_pictures.jpg")
+        figure.savefig(files[-1], dpi=130, pil_kwargs={"quality": 85})
+    return files
 
 
-def side_by_side(figure: Any, found: dict[str, Tensor]) -> None:
-    """The images of all sides after equally many steps, unit by unit: a block a layer, a row a side."""
-    layers = [layer for layer in LAYERS if any(name.startswith(f"{layer} ") for name in found)]
-    rows = [(layer, side) for layer in layers for side in COLOURS if f"{layer} {side}" in found]
-    columns = max(len(images) for images in found.values())
+def draw_images(figure: Any, images: dict[str, Tensor]) -> None:
+    """The images of all tools after the same number of steps: a block a layer, a row a tool, a column a unit."""
+    layers = [layer for layer in LAYERS if any(name.startswith(f"{layer} ") for name in images)]
+    rows = [(layer, tool) for layer in layers for tool in COLOURS if f"{layer} {tool}" in images]
+    columns = max(len(batch) for batch in images.values())
     figure.set_size_inches(1.1 * columns, 1.22 * len(rows))
     panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for panel, (layer, side) in zip(panels, rows, strict=True):
-        sheet = contact_sheet(found[f"{layer} {side}"].float() / 255, columns)
+    for panel, (layer, tool) in zip(panels, rows, strict=True):
+        sheet = make_contact_sheet(images[f"{layer} {tool}"].float() / 255, columns)
         panel.imshow(sheet.movedim(0, -1).numpy())
-        panel.set_title(f"{layer}, {side}", fontsize=8, loc="left", pad=2)
+        panel.set_title(f"{layer}, {tool}", fontsize=8, loc="left", pad=2)
         panel.axis("off")
 
 
-def peers(figure: Any, result: dict[str, Any]) -> None:
-    """Bars: milliseconds per image-step of each tool, a panel for each workload, logarithmic."""
+def draw_peers(figure: Any, result: dict[str, Any]) -> None:
+    """Bars on a logarithmic axis: milliseconds per image-step of each tool, one panel for each workload."""
     groups = result["groups"]
     figure.set_size_inches(9, 1.0 + 1.7 * ((len(groups) + 1) // 2))
     panels = figure.subplots((len(groups) + 1) // 2, min(2, len(groups)), squeeze=False).flat
-    for (title, group), panel in zip(groups.items(), panels, strict=False):  # in this order: no panel is lost
+    for (title, group), panel in zip(groups.items(), panels, strict=False):  # groups first: zip takes no extra panel
         rows = {name: row for name, row in group["rows"].items() if "median" in row}
         medians = [row["median"] for row in rows.values()]
         below = [row["median"] - row["quartiles"][0] for row in rows.values()]
         above = [row["quartiles"][1] - row["median"] for row in rows.values()]
-        colours = [OURS if name.startswith("featureviz") else THEIRS for name in rows]
+        colours = [ORANGE if name.startswith("featureviz") else GREY for name in rows]
         panel.barh(list(rows), medians, xerr=[below, above], color=colours)
         panel.invert_yaxis()
         panel.set_xscale("log")
@@ -80,8 +80,8 @@ def peers(figure: Any, result: dict[str, Any]) -> None:
         panel.set_visible(False)
 
 
-def time_to_activation(figure: Any, result: dict[str, Any]) -> None:
-    """Curves: the held-out score as a share of Lucent's last, against seconds per image; medians over the units."""
+def draw_time_to_activation(figure: Any, result: dict[str, Any]) -> None:
+    """Curves: the held-out score over Lucent's last score, against seconds per image; medians over the units."""
     groups = {title: group for title, group in result["groups"].items() if title.endswith(f", {COLD}")}
     figure.set_size_inches(4.5 * len(groups), 3.6)
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
@@ -90,20 +90,19 @@ def time_to_activation(figure: Any, result: dict[str, Any]) -> None:
         goals = facts["lucent"]["score at the end"] if "lucent" in facts else None
         for name, colour in COLOURS.items():
             if name in facts and goals is not None:
-                seen = facts[name]
-                elapsed, scores = _elapsed(seen, n), seen["scores by step"]
-                at = [elapsed[int(step) // group["facts"]["every"] - 1] for step in scores]
-                mark = "o" if len(scores) == 1 else ""  # Lucent is judged at its end alone
-                panel.plot(at, _shares(list(scores.values()), goals), mark or "-", color=colour, label=name)
-        panel.axhline(1, color=THEIRS, linewidth=0.8, linestyle=":")
+                elapsed, scores = _sum_seconds(facts[name], n), facts[name]["scores by step"]
+                seconds = [elapsed[int(step) // facts["every"] - 1] for step in scores]
+                style = "o" if len(scores) == 1 else "-"  # Lucent has a single score, at its end
+                panel.plot(seconds, _divide_scores(list(scores.values()), goals), style, color=colour, label=name)
+        panel.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         panel.set_title(title.split(",")[0], fontsize=10)
-        _by_seconds(panel, "seconds per image, building included")
+        _set_seconds_axis(panel, "seconds per image, building included")
     panels[0].set_ylabel("held-out score over Lucent's after 256 steps", fontsize=8)
     panels[-1].legend(fontsize=8)
 
 
-def tradeoff(figure: Any, result: dict[str, Any]) -> None:
-    """Curves: the held-out score as a share of the longest plain render's, against seconds; medians over the units."""
+def draw_tradeoff(figure: Any, result: dict[str, Any]) -> None:
+    """Curves: the held-out score over that of the longest plain render, against seconds; medians over the units."""
     layers: dict[str, list[dict[str, Any]]] = {}
     for title, group in result["groups"].items():
         layers.setdefault(title.split(", ")[0], []).append(group)
@@ -112,27 +111,27 @@ def tradeoff(figure: Any, result: dict[str, Any]) -> None:
     for panel, (layer, groups) in zip(panels, layers.items(), strict=True):
         goals = groups[-1]["facts"]["held-out scores"][PLAIN]
         for name, colour in SHORTCUTS.items():
-            at = [group["rows"][name]["median"] for group in groups]
+            seconds = [group["rows"][name]["median"] for group in groups]
             scores = [group["facts"]["held-out scores"][name] for group in groups]
-            panel.plot(at, _shares(scores, goals), "o-", color=colour, label=name, markersize=4)
+            panel.plot(seconds, _divide_scores(scores, goals), "o-", color=colour, label=name, markersize=4)
         panel.set_title(layer, fontsize=10)
-        _by_seconds(panel, "seconds per image, judging included")
+        _set_seconds_axis(panel, "seconds per image, held-out scores included")
     longest = list(result["groups"])[-1].split(", ")[1]
     panels[0].set_ylabel(f"held-out score over the plain one's, {longest}", fontsize=8)
     panels[-1].legend(fontsize=8)
 
 
-def scaling(figure: Any, result: dict[str, Any]) -> None:
-    """Lines: milliseconds per image-step by number of images and by size; over 2,000 steps."""
+def draw_scaling(figure: Any, result: dict[str, Any]) -> None:
+    """Lines: milliseconds per image-step by number of images, by size, and over 2,000 steps."""
     figure.set_size_inches(11, 3.2)
     groups = result["groups"]
     for panel, (title, group) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
         if "facts" in group:
             rounds = group["rows"]["featureviz"]["rounds"]
-            panel.plot([group["facts"]["steps of each"] * (i + 1) for i in range(len(rounds))], rounds, color=OURS)
+            panel.plot([group["facts"]["steps of each"] * (i + 1) for i in range(len(rounds))], rounds, color=ORANGE)
         else:
             rows = group["rows"]
-            panel.plot([int(label) for label in rows], [row["median"] for row in rows.values()], "o-", color=OURS)
+            panel.plot([int(label) for label in rows], [row["median"] for row in rows.values()], "o-", color=ORANGE)
             panel.set_xscale("log", base=2)
             panel.set_xticks([int(label) for label in rows], list(rows))
         panel.set_ylim(bottom=0)
@@ -141,8 +140,8 @@ def scaling(figure: Any, result: dict[str, Any]) -> None:
         panel.tick_params(labelsize=8)
 
 
-def _by_seconds(panel: Any, label: str) -> None:
-    """A logarithmic axis that says 0.5 and 1 and 2, not powers of ten."""
+def _set_seconds_axis(panel: Any, label: str) -> None:
+    """A logarithmic axis with ticks at 0.5, 1, 2 instead of powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     panel.set_xscale("log")
@@ -153,22 +152,23 @@ def _by_seconds(panel: Any, label: str) -> None:
     panel.tick_params(labelsize=8)
 
 
-def _elapsed(seen: dict[str, Any], n: int) -> list[float]:
-    """Seconds per image after each turn."""
-    total, elapsed = seen["seconds of building"], []
-    for seconds in seen["seconds of each turn"]:
+def _sum_seconds(facts: dict[str, Any], n: int) -> list[float]:
+    """Seconds per image up to the end of each turn."""
+    total, elapsed = facts["seconds of building"], []
+    for seconds in facts["seconds of each turn"]:
         total += seconds
         elapsed.append(total / n)
     return elapsed
 
 
-def _shares(scores: list[list[float]], goals: list[float]) -> list[float]:
+def _divide_scores(scores: list[list[float]], goals: list[float]) -> list[float]:
+    """Each turn's median over the units of score over goal."""
     return [median(score / goal for score, goal in zip(turn, goals, strict=True)) for turn in scores]
 
 
 PLOTS: dict[str, Callable[[Any, dict[str, Any]], None]] = {
-    "peers": peers,
-    "time_to_activation": time_to_activation,
-    "tradeoff": tradeoff,
-    "scaling": scaling,
+    "peers": draw_peers,
+    "time_to_activation": draw_time_to_activation,
+    "tradeoff": draw_tradeoff,
+    "scaling": draw_scaling,
 }

@@ -1,0 +1,1 @@
+"""The parts that every suite uses: workload, processes, rounds, records and tables."""

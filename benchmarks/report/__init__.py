@@ -1,0 +1,1 @@
+"""Uses of the results: comparisons, tables in the pages, plots."""

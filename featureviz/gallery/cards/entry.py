@@ -1,0 +1,130 @@
+"""Gate cards: a page for each gate, an index of the pages, and a report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from featureviz.errors import InvalidInput, ModelError
+from featureviz.files import check_writable, write_json
+from featureviz.gallery.cards.card_index import describe_run, write_index
+from featureviz.gallery.cards.card_page import write_card
+from featureviz.gallery.cards.card_report import write_tiles
+from featureviz.lab.effects.single_gate import Holding
+from featureviz.lab.gates.card import cards, check_gates, check_statistics
+from featureviz.lab.statistics.examples import spread_over
+from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.pictures import Pictures, Source
+from featureviz.network.model import TappedModel, tapped
+from featureviz.network.taps import OUTPUT
+from featureviz.rendering.presets import LOOK_STEPS
+
+HELD = 128  # pictures on which single gates are held
+
+Statistics = GateStatistics | str | os.PathLike[str] | None
+
+
+def gate_cards(
+    model: TappedModel,
+    pictures: Source,
+    out: str | os.PathLike[str] = "gates",
+    *,
+    sites: Sequence[str] = (),
+    units: Sequence[int] = (),
+    count: int = 4,
+    statistics: Statistics = None,
+    layer: str = OUTPUT,
+    steps: int = LOOK_STEPS,
+    size: int = 128,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Write a card for each gate, ``out/index.html`` with links to them, and ``out/report.json``; returns the index.
+
+    Four gates are written at a time. After Ctrl-C or an error the index shows those that are finished.
+
+    Args:
+        model: a network with channel gates.
+        pictures: natural pictures: a folder, ``Pictures``, or a tensor ``[N,3,H,W]`` in [0,1].
+        out: the folder to write to.
+        sites: the blocks; by default all of them.
+        units: the gates of each block; by default those that vary most between the pictures.
+        count: without ``units``: how many gates, spread over the blocks, with one more for the deepest blocks.
+        statistics: those of these pictures, or a file of them, which is read if it exists and otherwise written.
+        layer: the layer that is compared when a gate is held; for a network without its head the deepest trained one.
+        steps: steps of ascent of every render.
+        size: of the renders in pixels.
+        seed: of the noise and the views.
+        progress: whether to show bars.
+
+    Raises:
+        ModelError: the network has no channel gates.
+        UnknownName: there is no such block.
+        InvalidInput: there is no such gate; there are no pictures; the statistics are compact, or of another network
+            or other pictures; the folder cannot be written to.
+    """
+    folder, gates = check_writable(out), tapped(model).gates
+    if not gates.channelwise:
+        raise ModelError(f"{model.name} has no channel gates, so there is nothing to make cards of")
+    blocks = [gates[site].name for site in sites] or list(gates.channelwise)
+    input_size = model.input_size((224, 224))
+    source = Pictures(pictures, input_size) if isinstance(pictures, str | os.PathLike) else pictures
+    for site in blocks:
+        check_gates(model, site, units)
+    natural = _load_or_measure(model, source, statistics, progress)
+    chosen = {site: list(units) for site in blocks} if units else choose_gates(blocks, natural, count)
+    for site in chosen:
+        check_statistics(model, site, natural)
+    holding = Holding(model, spread_over(source, input_size, HELD), layer)
+    planned = sum(map(len, chosen.values()))
+    run = _make_run(model, natural, {"planned": planned, "layer": layer, "steps": steps, "size": size, "seed": seed})
+    entries: list[dict[str, Any]] = []
+    for site, own in chosen.items():
+        for card in cards(
+            model, site, own, natural, source, holding, steps=steps, size=size, seed=seed, progress=progress
+        ):
+            entries.append(write_tiles(folder, model, card))
+            write_card(folder, entries[-1], describe_run(run))
+            write_json(folder / "report.json", {**run, "gates": entries})
+            write_index(folder, run, entries)
+    return folder / "index.html"
+
+
+def choose_gates(blocks: Sequence[str], natural: GateStatistics, count: int) -> dict[str, list[int]]:
+    """``count`` gates by block: as many of each block, one more of the deepest; those with the largest sd of value."""
+    if count < 1:
+        raise InvalidInput(f"count={count} was given; expected at least 1 gate")
+    counts = dict.fromkeys(blocks, 0)
+    for i in range(count):
+        counts[blocks[-1 - i % len(blocks)]] += 1
+    ranked = {site: natural[site].value_sd.argsort(descending=True).tolist() for site in blocks}
+    return {site: ranked[site][:n] for site, n in counts.items() if n}
+
+
+def _load_or_measure(model: TappedModel, source: Source, statistics: Statistics, progress: bool) -> GateStatistics:
+    if isinstance(statistics, GateStatistics):
+        return statistics
+    if statistics is not None and os.path.exists(statistics):
+        return GateStatistics.load(statistics)
+    if statistics is not None:
+        check_writable(Path(statistics).parent)
+    natural = GateStatistics.measure(model, source, progress=progress)
+    if natural.interrupted:
+        raise KeyboardInterrupt
+    if statistics is not None:
+        natural.save(statistics)
+    return natural
+
+
+def _make_run(model: TappedModel, natural: GateStatistics, options: dict[str, Any]) -> dict[str, Any]:
+    """The part of the report that is common to all gates."""
+    return {
+        "model": model.name, "natural images": natural.count,
+        "skipped": [{"file": Path(s.path).name, "why": s.reason} for s in natural.skipped],
+        **options, "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
+    }  # fmt: skip
