@@ -8,29 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from featureviz import __version__
+from featureviz import __version__, options
 from featureviz.ascent.optimizers import Adam
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
 from featureviz.network.model import TappedModel
 from featureviz.network.taps import OUTPUT
-from featureviz.options import (
-    add_ascent_options,
-    add_device_option,
-    add_model_options,
-    load_model,
-    positive_int,
-    protect_specs,
-    run_command,
-)
+from featureviz.options import positive_int
 from featureviz.rendering.presets import DEMO_STEPS, LOOK_STEPS, STEPS, fast
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 on success, 2 after an error, which is one line on stderr, and 130 after Ctrl-C."""
-    args = make_parser().parse_args(protect_specs(sys.argv[1:] if argv is None else argv))
-    return run_command("featureviz", lambda: args.run(args))
+    args = make_parser().parse_args(options.protect_specs(sys.argv[1:] if argv is None else argv))
+    return options.run_command("featureviz", lambda: args.run(args))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -45,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
         commands.add_parser("render", help="render specs such as features.12:17 or -gate:features.12.block.2:3")
     )
     layers = commands.add_parser("layers", help="list a model's layers with their shapes")
-    add_model_options(layers)
+    options.add_model_options(layers)
     layers.set_defaults(run=_list_layers)
     _add_gates(commands.add_parser("gates", help="list a model's gates, or make a card of each with --cards"))
     return parser
@@ -54,12 +46,12 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--out", default="gallery", help="folder for the gallery (default: gallery)")
     demo.add_argument("--gates", type=positive_int, default=12, help="how many gates (default: 12)")
-    add_ascent_options(demo, steps=DEMO_STEPS)
+    options.add_ascent_options(demo, steps=DEMO_STEPS)
     demo.set_defaults(run=_run_demo)
 
 
 def _add_render(render: argparse.ArgumentParser) -> None:
-    add_model_options(render)
+    options.add_model_options(render)
     render.add_argument("spec", nargs="+", help="one or more objectives")
     render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
     render.add_argument("--views", type=positive_int, default=1, help="random views per image and step (default: 1)")
@@ -74,13 +66,13 @@ def _add_render(render: argparse.ArgumentParser) -> None:
         help="compile the network (default: if that saves time)",
     )
     render.add_argument("--batch", type=positive_int, default=16, help="images at a time (default: 16)")
-    add_device_option(render)
-    add_ascent_options(render, steps=None, default_steps=f"{STEPS}, or 64 with --fast")
+    options.add_device_option(render)
+    options.add_ascent_options(render, steps=None, default_steps=f"{STEPS}, or 64 with --fast")
     render.set_defaults(run=_run_render)
 
 
 def _add_gates(gates: argparse.ArgumentParser) -> None:
-    add_model_options(gates)
+    options.add_model_options(gates)
     cards = gates.add_argument_group("cards", "one page per gate: renders, natural pictures, effect on the output")
     cards.add_argument("--cards", action="store_true", help="make the cards")
     cards.add_argument("--images", metavar="DIR", help="folder of natural pictures")
@@ -99,8 +91,8 @@ def _add_gates(gates: argparse.ArgumentParser) -> None:
     cards.add_argument(
         "--layer", default=OUTPUT, help="layer that is compared when a gate is clamped (default: the output)"
     )
-    add_device_option(cards)
-    add_ascent_options(cards, steps=LOOK_STEPS)
+    options.add_device_option(cards)
+    options.add_ascent_options(cards, steps=LOOK_STEPS)
     gates.set_defaults(run=_run_gates)
 
 
@@ -109,10 +101,10 @@ def _run_demo(args: argparse.Namespace) -> None:
 
 
 def _run_render(args: argparse.Namespace) -> None:
+    runtime = Runtime(precision=args.precision, compile=args.compile)
     page = render_specs(
-        load_model(args), args.spec, args.out, batch=args.batch, size=args.size, views=args.views, seed=args.seed,
-        device=args.device, best_of=args.best_of,
-        runtime=Runtime(precision=args.precision, compile=args.compile), **_choose_steps(args),
+        options.load_model(args), args.spec, args.out, batch=args.batch, best_of=args.best_of, size=args.size,
+        views=args.views, seed=args.seed, device=args.device, runtime=runtime, **_choose_steps(args),
     )  # fmt: skip
     print(page)
 
@@ -127,7 +119,7 @@ def _choose_steps(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _list_layers(args: argparse.Namespace) -> None:
-    for layer in load_model(args).layers():
+    for layer in options.load_model(args).layers():
         print(layer)
 
 
@@ -138,7 +130,7 @@ def _run_gates(args: argparse.Namespace) -> None:
         )
     if not args.cards and (args.images or args.site or args.units or args.statistics):
         raise InvalidInput("--images, --site, --units and --statistics are options of cards: add --cards")
-    model = load_model(args)
+    model = options.load_model(args)
     if not model.gates:
         raise ModelError(
             f"{model.name} has no squeeze-and-excitation gates; `featureviz layers` lists what can be rendered instead"

@@ -1,10 +1,11 @@
-"""What a photograph activates in any layers of a network, one picture a layer.
+"""The activations of any layers of a network for one photograph, one picture for each layer.
 
     python scripts/activation_grid.py embedded features.0 features.4 features.9 --out out
     python scripts/activation_grid.py torchvision:convnext_base features.0.0 features.3.0.block.0 \\
         features.5.26.block.0 features.7.2.block.0 --image picture.jpg --out out
 
-Writes LAYER.png for each layer, and all.png with the picture and all layers where there are several.
+The script writes LAYER.png for each layer. If there are several, it also writes all.png with the photograph and all
+layers.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from torch import Tensor
 
 import featureviz as fv
 from featureviz.files import check_writable, make_file_name
-from featureviz.lab.draw.colormap import below, labelled, save_picture
-from featureviz.lab.maps import activation_grid
-from featureviz.lab.statistics.pictures import read_picture
-from featureviz.options import add_model_options, load_model, positive_int
+from featureviz.image.base import Size
+from featureviz.lab import activation_grid, draw_sheet, read_picture, save_picture
+from featureviz.lab.draw.sheet import join_column
+from featureviz.options import add_model_options, load_model, positive_int, run_command
 
 
-def photograph(model: fv.TappedModel, path: str | None) -> Tensor:
-    """The picture at ``path``, or scikit-image's astronaut, ``[3,H,W]`` of the network's size."""
+def read_photograph(path: str | None, size: Size, default: str = "astronaut.png") -> Tensor:
+    """The picture at ``path``, or one of scikit-image, ``[3,H,W]`` of the given size."""
     if path is None:
         try:
             import skimage  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise fv.FeaturevizError("scikit-image, which has a picture, is not installed; give --image") from error
-        path = str(Path(skimage.__path__[0]) / "data" / "astronaut.png")
+        path = str(Path(skimage.__path__[0]) / "data" / default)
     try:
-        return read_picture(path, model.size or 224)
+        return read_picture(path, size)
     except (OSError, ValueError) as error:
         raise fv.FeaturevizError(f"cannot read a picture from {path}: {error}") from error
 
@@ -44,33 +45,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="out", help="folder (default: out)")
 
 
+def write_grids(args: argparse.Namespace) -> None:
+    """Draw every layer, then write the pictures."""
+    out, model = check_writable(args.out), load_model(args)
+    image = read_photograph(args.image, model.size or 224)
+    options = {"scale": args.scale, "columns": args.columns, "name": args.colours}
+    grids = [activation_grid(model, layer, image, args.channels, **options) for layer in args.layers]
+    for layer, grid in zip(args.layers, grids, strict=True):
+        print(save_picture(grid, out / make_file_name(layer)))
+    if len(grids) > 1:
+        photograph = draw_sheet([("the image", image)], smallest=192)
+        print(save_picture(join_column([photograph, *grids]), out / "all.png"))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parser.add_argument("layers", nargs="+", help="as `featureviz layers MODEL` lists them")
-    parser.add_argument("--channels", type=positive_int, default=128, help="of each layer, the first (default: 128)")
+    parser.add_argument("--channels", type=positive_int, default=128, help="the first ones of a layer (default: 128)")
     parser.add_argument("--columns", type=positive_int, default=16, help="(default: 16)")
     parser.add_argument("--scale", choices=["each", "shared"], default="each", help="of the colours (default: each)")
     parser.add_argument("--colours", default="viridis", help="a colour map (default: viridis)")
     args = parser.parse_args()
-    try:
-        out = check_writable(args.out)
-        model = load_model(args)
-        image = photograph(model, args.image)
-        grids = [
-            activation_grid(
-                model, layer, image, args.channels, scale=args.scale, columns=args.columns, name=args.colours
-            )
-            for layer in args.layers
-        ]
-        for layer, grid in zip(args.layers, grids, strict=True):
-            print(save_picture(grid, out / make_file_name(layer)))
-        if len(grids) > 1:
-            print(save_picture(below([labelled([("the image", image)], smallest=192), *grids]), out / "all.png"))
-    except fv.FeaturevizError as error:
-        print(f"activation_grid: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command("activation_grid", lambda: write_grids(args))
 
 
 if __name__ == "__main__":

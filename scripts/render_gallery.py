@@ -12,16 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from featureviz import options
 from featureviz.gallery import expand_specs, render_specs
-from featureviz.options import (
-    add_ascent_options,
-    add_device_option,
-    add_model_options,
-    load_model,
-    positive_int,
-    protect_specs,
-    run_command,
-)
 from featureviz.rendering.presets import LOOK_STEPS
 
 
@@ -31,7 +23,7 @@ def parse_range(text: str) -> range:
 
 
 def write_gallery(args: argparse.Namespace) -> None:
-    model = load_model(args)
+    model = options.load_model(args)
     page = render_specs(
         model, expand_specs(model, args.what, args.units), args.out,
         batch=args.batch, steps=args.steps, size=args.size, seed=args.seed, device=args.device,
@@ -41,15 +33,15 @@ def write_gallery(args: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_options(parser)
+    options.add_model_options(parser)
     parser.add_argument("what", nargs="+", help="layers, gate:BLOCK, or specs")
     parser.add_argument("--units", type=parse_range, default=None, help="only these units of layers: 0-31, or one")
     parser.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
-    parser.add_argument("--batch", type=positive_int, default=16, help="images at a time (default: 16)")
-    add_device_option(parser)
-    add_ascent_options(parser, steps=LOOK_STEPS)
-    args = parser.parse_args(protect_specs(sys.argv[1:]))
-    return run_command("render_gallery", lambda: write_gallery(args))
+    parser.add_argument("--batch", type=options.positive_int, default=16, help="images at a time (default: 16)")
+    options.add_device_option(parser)
+    options.add_ascent_options(parser, steps=LOOK_STEPS)
+    args = parser.parse_args(options.protect_specs(sys.argv[1:]))
+    return options.run_command("render_gallery", lambda: write_gallery(args))
 
 
 if __name__ == "__main__":

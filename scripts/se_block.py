@@ -1,9 +1,10 @@
-"""A squeeze-and-excitation block at a photograph: its maps before and after the gates, its weights, what drives it.
+"""A squeeze-and-excitation block at a photograph: its maps before and after the gates, its weights, its Jacobian.
 
     python scripts/se_block.py embedded features.9.block.2 --out out
     python scripts/se_block.py torchvision:efficientnet_b0 features.6.0.block.2 --image picture.jpg --out out
 
-Writes maps.png, weights.png and effective.png; what a block does not have is said, and the exit status is 2.
+The script writes maps.png, weights.png and effective.png (the Jacobian from squeeze to gates). If a block does not have
+one of them, the script says so and its exit status is 2.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from activation_grid import add_options, photograph
+from activation_grid import add_options, read_photograph
 from torch import Tensor
 
 import featureviz as fv
 from featureviz.files import check_writable
-from featureviz.lab.draw.colormap import save_picture
-from featureviz.lab.gates.weights import effective, gate_weights
-from featureviz.lab.maps import gated_maps
+from featureviz.lab import gate_jacobian, gate_weights, gated_maps, save_picture
 from featureviz.options import load_model, positive_int
 
 
@@ -32,9 +31,8 @@ def main() -> int:
     parser.add_argument("--order", choices=["modes", "natural"], default="modes", help="of effective.png")
     args = parser.parse_args()
     try:
-        out = check_writable(args.out)
-        model = load_model(args)
-        maps = gated_maps(model, args.site, photograph(model, args.image))
+        out, model = check_writable(args.out), load_model(args)
+        maps = gated_maps(model, args.site, read_photograph(args.image, model.size or 224))
     except fv.FeaturevizError as error:
         print(f"se_block: {error}", file=sys.stderr)
         return 2
@@ -42,13 +40,13 @@ def main() -> int:
     pictures: dict[str, Callable[[], Tensor]] = {
         "maps": lambda: maps.picture(args.channels, scale=args.scale),
         "weights": lambda: gate_weights(model, args.site).picture(),
-        "effective": lambda: effective(model, args.site, squeeze).picture(args.order),
+        "effective": lambda: gate_jacobian(model, args.site, squeeze).picture(args.order),
     }
     status = 0
-    for name, picture in pictures.items():
+    for name, make_picture in pictures.items():
         try:
-            print(save_picture(picture(), out / f"{name}.png"))
-        except fv.FeaturevizError as error:  # a block of another make has no two layers, and still has maps
+            print(save_picture(make_picture(), out / f"{name}.png"))
+        except fv.FeaturevizError as error:  # a block of another kind has no two layers, but it has maps
             print(f"se_block: {name}.png was not made: {error}", file=sys.stderr)
             status = 2
     return status

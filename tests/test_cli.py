@@ -14,7 +14,7 @@ import torch
 
 import featureviz as fv
 from featureviz.cli import main
-from featureviz.lab.statistics.gate_statistics import OPEN, SHUT
+from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.rendering.png import to_pixels
 
 
@@ -133,7 +133,7 @@ def test_layers_and_gates_are_listed(capsys: pytest.CaptureFixture[str]) -> None
         (["render", "embedded", "features.3:1", "features.6:999"], "channel 999 of 'features.6'"),
         (["render", "embedded", "features.3:99999999999999999999"], "expected an index from 0"),
         (["render", "embedded", "features.3:1", "--weights", "nowhere.pt"], "cannot read weights from nowhere.pt"),
-        (["gates", "timm:resnet18.nothing", "--weights", "none"], "leave out what follows its dot"),
+        (["gates", "timm:resnet18.nothing", "--weights", "none"], "leave out its tag or its options"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -28,7 +28,7 @@ def test_the_laboratory_s_examples_run() -> None:
     names: dict[str, object] = {"__name__": "laboratory"}
     for block in re.findall(r"```python\n(.*?)```", LABORATORY.read_text(), re.S):
         exec(compile(block, str(LABORATORY), "exec"), names)
-    assert names["always_open"].recipe["interventions"] == ["hold features.9.block.2 1"]  # pyright: ignore
+    assert names["always_open"].recipe["interventions"] == ["clamp features.9.block.2 1"]  # pyright: ignore
 
 
 def test_the_scripts_exist() -> None:
@@ -43,7 +43,8 @@ def test_the_commands_exist() -> None:
     from featureviz.cli import make_parser
     from featureviz.options import protect_specs
 
-    commands = re.findall(r"^featureviz (.*?)(?:\s+#.*)?$", README.read_text(), re.M)
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", README.read_text(), re.S))
+    commands = re.findall(r"^featureviz (.*?)(?:\s+#.*)?$", blocks, re.M)
     assert len(commands) == 4
     import shlex
 

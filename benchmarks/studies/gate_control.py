@@ -6,7 +6,7 @@ WEIGHTS is a state dict of torchvision's dilated MobileNetV3-Large, CROPS a fold
 (scripts/natural_crops.py makes one). In each of the 8 blocks, a fixed seed draws 16 of the gates that vary between
 photographs. Each gate is excited and suppressed for 128 steps from noise, with 128 px images and 160 px input. Logits
 and values are means over 16 held-out draws. Both objectives take the same steps. The result also holds the bounds that
-natural squeezes set (featureviz.lab.bounds).
+natural squeezes set (featureviz.lab.reachable_range).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 import featureviz as fv
 from benchmarks.harness.record import RESULTS, write_result
-from featureviz.lab import Bounds, GateStatistics, bounds
-from featureviz.lab.statistics.gate_statistics import OPEN, SHUT
+from featureviz.lab import GateStatistics, ReachableRange, reachable_range
+from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 COUNT, STEPS, SIZE, INPUT = 16, 128, 128, 160
 ROUNDING = 1e-4  # a smaller standard deviation of a logit between photographs comes from rounding
@@ -84,7 +84,7 @@ def count_outcomes(up: list[dict[str, float]], down: list[dict[str, float]]) -> 
     }
 
 
-def describe_bounds(limits: Bounds, natural: GateStatistics, site: str, units: list[int]) -> dict[str, Any]:
+def describe_bounds(limits: ReachableRange, natural: GateStatistics, site: str, units: list[int]) -> dict[str, Any]:
     """The bounds of natural squeezes: how many of the units they can open and close, and each unit's limits."""
     open_logit = 6 * (OPEN - 0.5)  # a hard-sigmoid gives OPEN at this logit
     return {
@@ -115,7 +115,7 @@ def measure_block(
         else:
             up, down = (render_gates(model, natural, gates, sign, drive) for sign in (1, -1))
             entry[drive] = {**count_outcomes(up, down), "excited": up, "suppressed": down}
-    limits = bounds(model, site, natural)
+    limits = reachable_range(model, site, natural)
     entry["natural bounds"] = describe_bounds(limits, natural, site.name, units)
     return entry
 

@@ -19,8 +19,9 @@ from featureviz.gallery.page import GATE_INTRO, Card, GateTile, make_gate_card, 
 from featureviz.gallery.tiles import to_json, write_sheet, write_tile
 from featureviz.image import FourierImage
 from featureviz.lab.embedded_gates import natural_gates
-from featureviz.lab.statistics.gate_statistics import OPEN, SHUT, GateStatistics
-from featureviz.lab.statistics.natural_range import gate_values
+from featureviz.lab.gates.natural_range import gate_values
+from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.models.embedded import load
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import PerImage

@@ -29,22 +29,18 @@ class Picture:
 
 @final
 @dataclass(frozen=True)
-class Range:
-    """A gate's values in [0,1]: quantiles of natural pictures at 0.1, 5, 50, 95, 99.9 %, and marks of renders."""
-
-    natural: tuple[float, ...]
-    marks: Sequence[tuple[str, float]]  # (class name, value): "open", "shut", "noise"
-
-
-@final
-@dataclass(frozen=True)
 class Card:
-    """One unit: its name, its pictures, its range on natural pictures, a remark, and the link to its own page."""
+    """One unit: its name, its pictures, and the link to its own page.
+
+    A gate's card has an axis of its values in [0,1]: ``quantiles`` are those of natural pictures at 0.1, 5, 50, 95 and
+    99.9 %, ``marks`` are values of renders by tone (``"open"``, ``"shut"``) and of ``"noise"``.
+    """
 
     title: str
     subtitle: str
     pictures: Sequence[Picture]
-    range: Range | None = None
+    quantiles: Sequence[float] = ()
+    marks: Sequence[tuple[str, float]] = ()
     remark: str = ""
     href: str = ""
 
@@ -99,7 +95,7 @@ def write_page(
     folder: Path, title: str, intro: Sequence[str], cards: Sequence[Card], footer: str = "", *, small: bool = False
 ) -> Path:
     """Write ``folder / "index.html"``; ``intro`` are paragraphs of HTML, all other arguments are plain text."""
-    key = _KEY if any(card.range for card in cards) else ""
+    key = _KEY if any(card.quantiles for card in cards) else ""
     body = (
         f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{p}</p>' for p in intro)}{key}</header>"
         f'<section class="cards{" small" if small else ""}">{"".join(map(_draw_card, cards))}</section>'
@@ -136,7 +132,7 @@ def _draw_card(card: Card) -> str:
         for p in card.pictures
     )
     remark = f'<p class="remark">{escape(card.remark)}</p>' if card.remark else ""
-    scale = _draw_range(card.range) if card.range else ""
+    scale = _draw_range(card) if card.quantiles else ""
     title = f'<a href="{escape(card.href, quote=True)}">{escape(card.title)}</a>' if card.href else escape(card.title)
     return (
         f'<article><h2>{title}</h2><div class="sub">{escape(card.subtitle)}</div>'
@@ -148,7 +144,7 @@ def _draw_title(p: Picture) -> str:
     return f'<b class="{p.tone}">{escape(p.title)}</b>' if p.title else ""
 
 
-def _draw_range(r: Range) -> str:
+def _draw_range(card: Card) -> str:
     """The gate's axis from 0 to 1: natural pictures as bars, renders and noise as marks."""
 
     def x(value: float) -> str:
@@ -158,14 +154,14 @@ def _draw_range(r: Range) -> str:
         width = f"{100 * max(high - low, 0.004):.2f}%"
         return f'<rect x="{x(low)}" y="11" width="{width}" height="12" rx="3" fill="{colour}"/>'
 
-    low, q5, middle, q95, high = r.natural
+    low, q5, middle, q95, high = card.quantiles
     marks = "".join(
         f'<line x1="{x(v)}" x2="{x(v)}" y1="7" y2="27" stroke="{_MARK_COLOURS[name]}" stroke-width="3"/>'
         if name == "noise"
         else f'<circle cx="{x(v)}" cy="17" r="6.5" fill="{_MARK_COLOURS[name]}" stroke="var(--card)" stroke-width="2"/>'
-        for name, v in r.marks
+        for name, v in card.marks
     )
-    values = ", ".join(f"{_MARK_NAMES[name]} {v:.2f}" for name, v in r.marks)
+    values = ", ".join(f"{_MARK_NAMES[name]} {v:.2f}" for name, v in card.marks)
     return (
         f'<svg role="img" aria-label="gate value: natural {low:.2f} to {high:.2f}, {values}">'
         '<line x1="0" x2="100%" y1="17" y2="17" stroke="var(--line)" stroke-width="2"/>'
@@ -187,7 +183,7 @@ def make_gate_card(
         for name, tile, tone in tiles
     ]
     marks = [("noise", noise), ("shut", suppressed.value), ("open", excited.value)]
-    return Card(title, subtitle, pictures, Range(quantiles, marks), remark, href)
+    return Card(title, subtitle, pictures, quantiles, marks, remark, href)
 
 
 def describe_percentile(percentile: float) -> str:

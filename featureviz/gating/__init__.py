@@ -1,1 +1,1 @@
-"""The squeeze-and-excitation gates of a network: discovery in tiers, proof, interventions."""
+"""The squeeze-and-excitation gates of a network: discovery, verification and interventions."""

@@ -28,9 +28,10 @@ REMAINDER, SPREAD = 1e-4, 1e-5  # relative; measured gates have remainder 1e-7 a
 def find_by_probing(
     model: TappedModel, images: Tensor, known: Mapping[str, GateSite]
 ) -> tuple[dict[str, int], list[GateSite]]:
-    """The suspects, modules that behave like gates and hold no known one, with the axis of their channels.
+    """Find the suspects: modules that behave like gates and contain no known gate.
 
-    And the sites of those suspects that hold a module whose output is the gate.
+    Returns the axis of the channels of each suspect, and the sites of those suspects whose gate is the output of a
+    module inside them.
     """
     probe = _ForwardProbe(model.net, [site.y.module for site in known.values()])
     with hook_modules(model.net, probe.after, probe.before):
@@ -39,7 +40,7 @@ def find_by_probing(
 
 
 def patch_suspects(model: TappedModel, suspects: Mapping[str, int]) -> Iterator[GateSite]:
-    """Sites of suspects whose gate cannot be traced: a patch reads the value, which also serves as the logit."""
+    """Sites of suspects whose gate is no module's output. A patch gives the value, which also serves as the logit."""
     paths = {name: patch_output(model.net, name, axis) for name, axis in suspects.items()}
     model.forget_layers()
     for name, path in paths.items():
@@ -51,7 +52,7 @@ def patch_suspects(model: TappedModel, suspects: Mapping[str, int]) -> Iterator[
 @final
 @dataclass
 class _ForwardProbe:
-    """Reads every module's input and output during one forward; inner modules come before the modules around them."""
+    """Reads the input and the output of every module during one forward; inner modules end before outer ones."""
 
     net: nn.Module
     explained: list[str]
@@ -79,10 +80,10 @@ class _ForwardProbe:
             self.sites += self._find_site(name, x, y, axis)
 
     def _scales_noise(self, module: Any, x: Tensor, axis: int) -> bool:
-        """Whether the module also scales noise, by numbers that vary, and gives more for twice the noise.
+        """Whether the module also scales noise by numbers that vary, and returns more for twice the noise.
 
-        The noise has sd 1 around channel means of sd 1, whatever x has. In an untrained network x may be so small that
-        Hardswish is nearly linear on it, and all units of a bottleneck may be dead.
+        The noise has sd 1 around channel means of sd 1, independent of the scale of x. In an untrained network x may be
+        so small that Hardswish is nearly linear on it, or that all units of a bottleneck are dead.
         """
         generator = torch.Generator().manual_seed(0)
         means = expand_channels(torch.randn(len(x), x.shape[axis], generator=generator), axis, x.ndim)

@@ -1,4 +1,4 @@
-"""The natural statistics of the embedded network's gates, which ship inside the package."""
+"""The natural statistics of the embedded network's gates, which the package contains."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from featureviz.lab.statistics.gate_statistics import GateStatistics
 
 
 def natural_gates() -> GateStatistics:
-    """How the gates of the embedded network behave on natural pictures that it was never trained on.
+    """How the gates of the embedded network behave on natural pictures that were not used in its training.
 
-    How they were measured is told in ``docs/embedded.md``.
+    ``docs/embedded.md`` describes the measurement.
 
     >>> natural_gates().count > 5000
     True

@@ -1,1 +1,1 @@
-"""Objectives: activations to a score for every view."""
+"""Objectives: from activations to one score for every view."""

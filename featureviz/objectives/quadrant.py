@@ -58,10 +58,12 @@ class GateContrast(SiteObjective):
 class Quadrant(SiteObjective):
     """One of the four combinations of a channel and its gate: content high or low, gate open or shut.
 
-    High and open: the feature is present and passed on. High and shut: the feature is present but suppressed. Low and
-    open: the gate is open although the feature is absent. With ``t = +-(v - quantile) / sd``, the distance by which
-    each of the two has passed its natural quantile in the wanted direction, the score is the smooth minimum
-    ``-log(exp(-4 t_x) + exp(-4 t_z)) / 4``. Its gradient is largest for the one that has passed less.
+    High and open: the feature is present and passed on. High and shut: it is present but suppressed. Low and open: the
+    gate is open although the feature is absent. Low and shut: the feature is absent and the gate is closed.
+
+    With ``t = +-(v - quantile) / sd``, the distance by which each of the two has passed its natural quantile in the
+    requested direction, the score is the smooth minimum ``-log(exp(-4 t_x) + exp(-4 t_z)) / 4``. Its gradient is
+    largest for the one that has passed less.
 
     Args:
         site: a site of ``fv.gates(model)``, or its name.

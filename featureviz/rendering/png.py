@@ -25,13 +25,16 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return np.moveaxis(array, 0, -1) if len(array) == 3 else array[0]
 
 
-def encode_png(image: Tensor, recipe: dict[str, Any] | None = None) -> bytes:
+def encode_png(image: Tensor, recipe: dict[str, Any] | None = None, *, palette: bool = False) -> bytes:
     """``[C,H,W]`` in [0,1] as the bytes of a PNG, with ``recipe`` as JSON in a text chunk.
+
+    ``palette`` reduces the image to 256 colours, so that a page of text and maps has less than half the bytes.
 
     >>> encode_png(torch.rand(3, 4, 4), {"seed": 0})[1:4]
     b'PNG'
     """
-    data = iio.imwrite("<bytes>", to_pixels(image), extension=".png", plugin="pillow", optimize=True)
+    options: dict[str, Any] = {"bits": 8} if palette else {}
+    data = iio.imwrite("<bytes>", to_pixels(image), extension=".png", plugin="pillow", optimize=True, **options)
     assert data is not None
     return data if recipe is None else data[:_HEADER] + _text_chunk(RECIPE_KEY, json.dumps(recipe)) + data[_HEADER:]
 

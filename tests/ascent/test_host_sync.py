@@ -9,7 +9,7 @@ import featureviz as fv
 import objectives_zoo as zoo
 from featureviz.ascent.host_sync import host_traffic
 from featureviz.lab import GateStatistics
-from featureviz.lab.gates.modes import Along
+from featureviz.lab.gates.co_gating_modes import Along
 from featureviz.transform import Flip, Jitter, Noise, Rotate, Scale, Transform, robust
 from tests.ascent.ascents import ascent_of, halved, natural_of, towards
 

@@ -19,7 +19,7 @@ from featureviz.errors import InvalidInput
 from featureviz.gallery.cards.entry import choose_gates, gate_cards
 from featureviz.gallery.cards.plots import PlotAxis
 from featureviz.lab import GateStatistics, Pictures
-from featureviz.lab.statistics.natural_range import BEYOND, PAST, SHORT, Reach, Standing
+from featureviz.lab.gates.natural_range import BEYOND, PAST, SHORT, GateResponse, Reach
 from featureviz.network.in_force import interventions_on
 from featureviz.objectives.gate_leaves import PreGate
 from featureviz.rendering.png import to_pixels
@@ -227,7 +227,7 @@ def test_a_block_that_does_not_read_means_alone_still_has_a_card(tmp_path: Path,
     assert e["missing"] in unescape((tmp_path / e["page"]).read_text())
     assert e["held"]["zero"]["flipped"] is None  # a map is no class score
     spatial = next(name for name, s in model.gates.items() if s.spatial)
-    with pytest.raises(InvalidInput, match="one value a position; cards are of channel gates"):
+    with pytest.raises(InvalidInput, match="one value for each position; expected a block with channel gates"):
         gate_cards(model, pictures, tmp_path, sites=[spatial], progress=False)
 
 
@@ -353,7 +353,7 @@ def test_gates_are_chosen_from_the_deepest_block_on(statistics: Path) -> None:
 
 
 def test_when_a_corner_is_reached_and_a_bound_passed() -> None:
-    there = Standing(logit=1, value=1, content=1, percentile=95, content_percentile=50)
+    there = GateResponse(logit=1, value=1, content=1, percentile=95, content_percentile=50)
     assert there.reached("high", "open") == (False, True)
     assert there.reached("low", "shut") == (False, False)
     verdicts = [Reach(True, logit, picture=2, bound=5).verdict for logit in (1, 3, 6)]

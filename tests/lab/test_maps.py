@@ -1,9 +1,5 @@
 """Pictures of activations, gated maps and gate weights: the numbers behind them, and what they show of these."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -11,9 +7,21 @@ from torchvision.models import convnext_tiny
 from torchvision.ops import SqueezeExcitation
 
 import featureviz as fv
-from featureviz.lab.draw.colormap import DIVERGING, Bar, enlarged, heat, labelled, limits, overlay, save_picture
-from featureviz.lab.gates.weights import effective, gate_weights, squeezes
-from featureviz.lab.maps import activation_grid, channel_maps, gated_maps, view
+from featureviz.lab import (
+    activation_grid,
+    channel_maps,
+    colormap,
+    draw_sheet,
+    gate_jacobian,
+    gate_weights,
+    gated_maps,
+    overlay,
+    save_picture,
+)
+from featureviz.lab.draw.colors import DIVERGING, limits
+from featureviz.lab.draw.sheet import ColorBar, enlarge
+from featureviz.lab.gates.weights import squeezes
+from featureviz.lab.inputs import fit_image
 from featureviz.nn import CBAM, SEModule
 from tests.conftest import TinySE
 
@@ -40,31 +48,31 @@ def image() -> torch.Tensor:
 
 
 # -------------------------------------------------------------------------------------------------------- colours
-def test_heat_gives_low_and_high_the_ends_and_clips_beyond():
+def test_colormap_gives_low_and_high_the_ends_and_clips_beyond():
     values = torch.tensor([[-5.0, 0.0, 1.0, 9.0]])
-    colours = heat(values, 0.0, 1.0)
-    ends = heat(torch.tensor([[0.0, 1.0]]))
+    colours = colormap(values, 0.0, 1.0)
+    ends = colormap(torch.tensor([[0.0, 1.0]]))
     assert torch.equal(colours[:, 0, [0, 1]], ends[:, 0, [0, 0]])
     assert torch.equal(colours[:, 0, [2, 3]], ends[:, 0, [1, 1]])
-    assert heat(torch.rand(4, 5, 6)).shape == (4, 3, 5, 6)
+    assert colormap(torch.rand(4, 5, 6)).shape == (4, 3, 5, 6)
 
 
 def test_luminance_of_viridis_follows_the_values():
     values = torch.randperm(81, generator=torch.Generator().manual_seed(0)).view(9, 9)
-    luminance = torch.tensor([0.2126, 0.7152, 0.0722]) @ heat(values).flatten(1)
+    luminance = torch.tensor([0.2126, 0.7152, 0.0722]) @ colormap(values).flatten(1)
     assert torch.equal(luminance.argsort(), values.flatten().argsort())
 
 
 def test_diverging_is_white_at_zero_and_red_above():
-    r, _, b = heat(torch.tensor([[-1.0, 0.0, 0.5]]), name=DIVERGING)[:, 0]
+    r, _, b = colormap(torch.tensor([[-1.0, 0.0, 0.5]]), name=DIVERGING)[:, 0]
     assert b[0] > r[0]
     assert r[1] == b[1] > 0.95
     assert r[2] > b[2]
 
 
 def test_constant_map_has_one_colour_zero_white():
-    assert heat(torch.zeros(2, 2), name=DIVERGING).min() > 0.95
-    assert len(heat(torch.full((3, 3), 7.0)).flatten(1).unique(dim=1).T) == 1
+    assert colormap(torch.zeros(2, 2), name=DIVERGING).min() > 0.95
+    assert len(colormap(torch.full((3, 3), 7.0)).flatten(1).unique(dim=1).T) == 1
 
 
 def test_limits_leave_out_the_most_extreme():
@@ -77,12 +85,12 @@ def test_limits_leave_out_the_most_extreme():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: heat(torch.rand(2, 3, 4, 5)), r"\[H,W\] or \[N,H,W\]"),
-        (lambda: heat(torch.tensor([[float("nan"), 1.0]])), "1 of 2 values"),
-        (lambda: heat(torch.rand(2, 2), 1.0, 0.0), "low <= high"),
-        (lambda: heat(torch.rand(2, 2), name="virdis"), "nearest: 'viridis'"),
+        (lambda: colormap(torch.rand(2, 3, 4, 5)), r"\[H,W\] or \[N,H,W\]"),
+        (lambda: colormap(torch.tensor([[float("nan"), 1.0]])), "1 of 2 values"),
+        (lambda: colormap(torch.rand(2, 2), 1.0, 0.0), "low <= high"),
+        (lambda: colormap(torch.rand(2, 2), name="virdis"), "nearest: 'viridis'"),
         (lambda: overlay(torch.rand(3, 4, 4), torch.rand(2, 2), alpha=2), "alpha=2"),
-        (lambda: labelled([]), "no panels"),
+        (lambda: draw_sheet([]), "no panels"),
     ],
 )
 def test_wrong_input_of_pictures_is_named(call, says):
@@ -96,13 +104,13 @@ def test_overlay_blends_and_enlarges():
     assert overlay(picture, spot, alpha=1.0)[0, 0, 0] > overlay(picture, spot, alpha=1.0)[2, 0, 0]  # turbo ends in red
 
 
-def test_labelled_holds_every_panel_unchanged():
+def test_a_sheet_holds_every_panel_unchanged():
     bytes_ = [torch.randint(0, 256, (3, 20 + i, 30)) / 255 for i in range(3)]
-    sheet = labelled([(f"panel {i}", b) for i, b in enumerate(bytes_)], 2, title="all", bars=[Bar("v", 0, 1)])
+    sheet = draw_sheet([(f"panel {i}", b) for i, b in enumerate(bytes_)], 2, title="all", bars=[ColorBar("v", 0, 1)])
     for panel in bytes_:
         assert len(cells(sheet, panel)) == 1
     assert sheet[:, 0].min() == 1  # the margin
-    assert torch.equal(enlarged(bytes_[0], 60)[:, ::2, ::2], bytes_[0])
+    assert torch.equal(enlarge(bytes_[0], 60)[:, ::2, ::2], bytes_[0])
 
 
 def test_saved_picture_is_read_back(tmp_path):
@@ -119,8 +127,8 @@ def test_view_crops_the_centre_and_resizes():
     model = fv.wrap(TinySE(), size=24)
     wide = torch.zeros(3, 48, 96)
     wide[:, :, 24:72] = 1
-    assert torch.equal(view(model, wide), torch.ones(1, 3, 24, 24))
-    assert view(fv.wrap(TinySE(), size=(20, 40)), wide).shape == (1, 3, 20, 40)
+    assert torch.equal(fit_image(model, wide), torch.ones(1, 3, 24, 24))
+    assert fit_image(fv.wrap(TinySE(), size=(20, 40)), wide).shape == (1, 3, 20, 40)
 
 
 def test_maps_are_the_layers_activations(tiny, image):
@@ -170,20 +178,20 @@ def test_grid_shows_each_channel_in_its_place(tiny, image):
     picture = activation_grid(tiny, "conv", image, 6, columns=4)
     maps = channel_maps(tiny, "conv", image)
     size = 60  # 12 px, enlarged by the whole number nearest to 56
-    places = [cells(picture, enlarged(heat(m), size)) for m in maps[:6]]
+    places = [cells(picture, enlarge(colormap(m), size)) for m in maps[:6]]
     assert all(len(place) == 1 for place in places)
     ys, xs = zip(*[place[0] for place in places], strict=True)
     assert [y == ys[0] for y in ys] == [True] * 4 + [False] * 2
     assert xs[4:] == xs[:2]
     assert list(xs[:4]) == sorted(xs[:4])
-    assert not cells(picture, enlarged(heat(maps[6]), size))
+    assert not cells(picture, enlarge(colormap(maps[6]), size))
 
 
 def test_shared_scale_compares_channels(tiny, image):
     maps = channel_maps(tiny, "conv", image)
-    shared = heat(maps, *limits(maps, share=0.995))
+    shared = colormap(maps, *limits(maps, share=0.995))
     picture = activation_grid(tiny, "conv", image, scale="shared")
-    assert all(len(cells(picture, enlarged(m, 60))) == 1 for m in shared)
+    assert all(len(cells(picture, enlarge(m, 60))) == 1 for m in shared)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +226,8 @@ def test_picture_shows_input_output_and_difference_of_the_listed(tiny, image):
     x, y = maps.x[3], maps.y[3]
     both = torch.stack([x, y])
     side = maps.x.shape[-1] * 7  # 12 px to 84
-    for coloured in [*heat(both), heat(y - x, *limits(both, name=DIVERGING), DIVERGING)]:
-        assert len(cells(picture, enlarged(coloured, side))) == 1
+    for coloured in [*colormap(both), colormap(y - x, *limits(both, name=DIVERGING), DIVERGING)]:
+        assert len(cells(picture, enlarge(coloured, side))) == 1
     with pytest.raises(fv.FeaturevizError, match="it has 8"):
         maps.picture([8])
 
@@ -234,7 +242,7 @@ def test_spatial_gates_too(image):
     with pytest.raises(fv.FeaturevizError, match="no layer that reads the mean"):
         gate_weights(model, "2.channel")
     with pytest.raises(fv.FeaturevizError, match="not a function of its channels' means"):
-        effective(model, "2.spatial", torch.rand(8))
+        gate_jacobian(model, "2.spatial", torch.rand(8))
 
 
 # -------------------------------------------------------------------------------------------------------- weights
@@ -306,11 +314,11 @@ def test_blocks_of_another_make():
     model = stack(one)
     with pytest.raises(fv.FeaturevizError, match="1 fully connected"):
         gate_weights(model, "2")
-    assert torch.allclose(effective(model, "2", torch.rand(8)).jacobian, one.fc.weight)
+    assert torch.allclose(gate_jacobian(model, "2", torch.rand(8)).jacobian, one.fc.weight)
     bare = stack(Bare())
     w, s = gate_weights(bare, "2"), torch.rand(8)
     slope = w.w2 @ torch.diag((w.w1 @ s + w.b1).cos()) @ w.w1
-    assert torch.allclose(effective(bare, "2", s).jacobian, slope, atol=1e-6)
+    assert torch.allclose(gate_jacobian(bare, "2", s).jacobian, slope, atol=1e-6)
     with pytest.raises(fv.FeaturevizError, match="no gate '3'"):
         gate_weights(bare, "3")
 
@@ -320,7 +328,7 @@ def test_effective_path_equals_finite_differences(block):
     torch.manual_seed(0)
     module = block().eval()
     s = 2 * torch.rand(8)
-    path = effective(stack(module), "2", s)
+    path = gate_jacobian(stack(module), "2", s)
 
     def logits(squeeze: torch.Tensor) -> torch.Tensor:  # the block itself, on maps that are constant
         taken = []
@@ -340,7 +348,7 @@ def test_effective_path_equals_finite_differences(block):
 def test_drivers_open_and_close_in_order(tiny, image):
     images = torch.stack([image, image.flip(0), image * 0.3])
     seen = squeezes(tiny, "se", images)
-    path = effective(tiny, "se", seen)
+    path = gate_jacobian(tiny, "se", seen)
     assert torch.allclose(path.squeeze, seen.mean(0))
     assert torch.allclose(path.strength, path.jacobian * seen.std(0))
     opening, closing = path.drivers(2, k=8)
@@ -355,30 +363,11 @@ def test_drivers_open_and_close_in_order(tiny, image):
 
 
 def test_effective_picture_in_both_orders(tiny, image):
-    path = effective(tiny, "se", squeezes(tiny, "se", image[None])[0])
+    path = gate_jacobian(tiny, "se", squeezes(tiny, "se", image[None])[0])
     scale = limits(path.jacobian, name=DIVERGING, share=0.995)
-    assert len(cells(path.picture("natural"), enlarged(heat(path.jacobian, *scale, DIVERGING), 560))) == 1
+    assert len(cells(path.picture("natural"), enlarge(colormap(path.jacobian, *scale, DIVERGING), 560))) == 1
     assert not torch.equal(path.picture("modes"), path.picture("natural"))
     with pytest.raises(fv.FeaturevizError, match="'modes' or 'natural'"):
         path.picture("size")
     with pytest.raises(fv.FeaturevizError, match=r"expected \[8\]"):
-        effective(tiny, "se", torch.rand(7))
-
-
-# -------------------------------------------------------------------------------------------------------- scripts
-def test_scripts_write_their_pictures(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
-    photo = save_picture(torch.rand(3, 30, 40), tmp_path / "photo.png")
-    runs = {
-        "se_block": ["embedded", "features.1.block.2", "--channels", "2"],
-        "activation_grid": ["embedded", "features.0", "features.9", "--channels", "4"],
-    }
-    for name, arguments in runs.items():
-        main = importlib.import_module(name).main
-        monkeypatch.setattr(sys, "argv", [name, *arguments, "--image", str(photo), "--out", str(tmp_path / name)])
-        assert main() == 0
-        monkeypatch.setattr(sys, "argv", [name, "embedded", "nowhere", "--image", str(photo), "--out", str(tmp_path)])
-        assert main() == 2
-        assert capsys.readouterr().err.startswith(f"{name}: no ")
-    assert {p.name for p in (tmp_path / "se_block").iterdir()} == {"maps.png", "weights.png", "effective.png"}
-    assert {p.name for p in (tmp_path / "activation_grid").iterdir()} == {"features.0.png", "features.9.png", "all.png"}
+        gate_jacobian(tiny, "se", torch.rand(7))

@@ -7,8 +7,8 @@ from torch import nn
 import featureviz as fv
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.lab import GateStatistics
-from featureviz.lab.gates.modes import modes
-from featureviz.lab.gates.reachability import Ellipsoid, bounds, excitation
+from featureviz.lab.gates.co_gating_modes import modes
+from featureviz.lab.gates.reachability import SqueezeEllipsoid, excitation, reachable_range, share_of_way
 from tests.conftest import TinySE
 
 
@@ -55,7 +55,7 @@ def test_bounds_hold_every_natural_logit_and_lie_on_the_ellipsoid(
     natural: tuple[fv.TappedModel, GateStatistics],
 ) -> None:
     model, statistics = natural
-    found = bounds(model, "se", statistics)
+    found = reachable_range(model, "se", statistics)
     sample = statistics["se"].logit_sample
     inside = found.ellipsoid.distance(statistics["se"].squeeze_sample) <= 1
     assert 0.99 <= inside.float().mean() < 1 + 1e-9
@@ -76,7 +76,7 @@ def test_bounds_hold_every_natural_logit_and_lie_on_the_ellipsoid(
 
 def test_no_random_squeeze_of_the_ellipsoid_beats_the_bounds(natural: tuple[fv.TappedModel, GateStatistics]) -> None:
     model, statistics = natural
-    found = bounds(model, "se", statistics)
+    found = reachable_range(model, "se", statistics)
     ball = found.ellipsoid
     u = torch.randn(20000, ball.axes.shape[1], generator=torch.Generator().manual_seed(0))
     u = ball.radius * u / u.norm(dim=1, keepdim=True)
@@ -103,8 +103,8 @@ def test_a_linear_block_has_the_bounds_of_the_textbook() -> None:
     model = fv.wrap(Linear(), size=8)
     (name,) = fv.gates(model)
     statistics = GateStatistics.measure(model, torch.rand(200, 3, 8, 8))
-    found = bounds(model, name, statistics)
-    ball = Ellipsoid.of(statistics, name)
+    found = reachable_range(model, name, statistics)
+    ball = SqueezeEllipsoid.fit(statistics, name)
     fc = model.net.get_submodule("fc")
     middle = fc(ball.mean).detach()
     reach = ball.radius * (fc.get_parameter("weight") @ ball.axes).norm(dim=1)
@@ -113,9 +113,10 @@ def test_a_linear_block_has_the_bounds_of_the_textbook() -> None:
     sample = fc(statistics[name].squeeze_sample).detach()
     assert torch.allclose(found.hull_high, sample.amax(0), atol=1e-5)  # of a linear function, at a corner
     assert torch.allclose(found.hull_low, sample.amin(0), atol=1e-5)
-    assert found.reached(2, found.high[2]) == pytest.approx(1)
-    assert found.reached(2, found.mean[2]) == pytest.approx(0, abs=1e-6)
-    assert found.reached(2, found.mean[2] + 2 * (found.low[2] - found.mean[2])) == pytest.approx(2)
+    mean, low, high = (float(z[2]) for z in (found.mean, found.low, found.high))
+    assert share_of_way(mean, high, high) == pytest.approx(1)
+    assert share_of_way(mean, high, mean) == pytest.approx(0, abs=1e-6)
+    assert share_of_way(mean, low, mean + 2 * (low - mean)) == pytest.approx(2)
 
 
 def test_what_has_no_squeeze_is_explained(natural: tuple[fv.TappedModel, GateStatistics]) -> None:

@@ -328,7 +328,7 @@ def test_gates_of_every_kind(name: str) -> None:
     """Also those that discovery reroutes on the private copy: before a fused copy is made, and after."""
     torch.manual_seed(0)
     block = forms.FORMS[name].make()
-    net = nn.Sequential(forms.head(), nn.BatchNorm2d(forms.C), block, nn.Conv2d(forms.C, 8, 3), nn.BatchNorm2d(8))
+    net = nn.Sequential(forms.make_stem(), nn.BatchNorm2d(forms.C), block, nn.Conv2d(forms.C, 8, 3), nn.BatchNorm2d(8))
     model = wrapped(net, 20)
     agree(model, ["4"], 20)
     before = prepared(model, "4", size=20)

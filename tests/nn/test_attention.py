@@ -195,8 +195,8 @@ def test_the_demos_small_example_is_the_published_one() -> None:
     import attention_demo  # pyright: ignore[reportMissingImports]
 
     with torch.no_grad():
-        x = torch.tensor(attention_demo.EXAMPLE, dtype=torch.float32)
-        se, spatial, cbam = attention_demo.reweight(x, attention_demo.make_example_blocks())
+        x = torch.tensor(attention_demo.SMALL_MAPS, dtype=torch.float32)
+        se, spatial, cbam = attention_demo.reweight(x, attention_demo.make_by_hand())
     assert x.mean((1, 2)).tolist() == [2, 0.5, 1]
     torch.testing.assert_close(se.channel, torch.tensor([0.35, 0.70, -0.35]).sigmoid())
     assert [round(v, 2) for v in se.output.mean((1, 2)).tolist()] == [1.17, 0.33, 0.41]

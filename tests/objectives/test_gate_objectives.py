@@ -157,7 +157,7 @@ def test_bad_requests_are_explained(embedded: fv.TappedModel, natural: GateStati
     shipped = fv.lab.natural_gates()
     assert fv.Quadrant(SITE, 0, shipped).n == 1
     with pytest.raises(InvalidInput, match="compact"):
-        fv.lab.bounds(embedded, SITE, shipped)
+        fv.lab.reachable_range(embedded, SITE, shipped)
 
 
 def test_the_score_of_a_spatial_gate_is_its_mean() -> None:

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import imageio.v3 as iio
 import pytest
 import torch
-from PIL import Image
 
 import featureviz as fv
 from featureviz.errors import InvalidInput
 from featureviz.lab import GateStatistics, modes, save_picture
-from featureviz.lab.gates.modes import Along
+from featureviz.lab.gates import reachability_study as study
+from featureviz.lab.gates.co_gating_modes import Along
+from featureviz.lab.statistics.co_gating import order_by_correlation
 from featureviz.network.activations import Activations, Rows
 
 SITE, DEEP = "features.2.block.2", "features.7.block.2"
@@ -122,19 +124,18 @@ def test_a_power_keeps_renders_on_their_modes(statistics: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- realisable
-def test_verdicts(script: Callable[[str], ModuleType]) -> None:
-    r = script("realisable")
+def test_verdicts() -> None:
     up = [
-        ((0.995, 1.0, 0.4, 0.9), r.REACHED),
-        ((0.7, 1.0, 0.4, 0.9), r.FAILED),
-        ((0.7, 1.0, 0.4, 1.2), r.BEYOND),
-        ((0.7, 0.8, 0.9, 1.5), r.IMPOSSIBLE),
-        ((0.7, 0.6, 1.1, 3.0), r.PAST),
-        ((1.0, 1.0, 1.1, 3.0), r.PAST),
+        ((0.995, 1.0, 0.4, 0.9), study.REACHED),
+        ((0.7, 1.0, 0.4, 0.9), study.FAILED),
+        ((0.7, 1.0, 0.4, 1.2), study.PAST_PICTURES),
+        ((0.7, 0.8, 0.9, 1.5), study.IMPOSSIBLE),
+        ((0.7, 0.6, 1.1, 3.0), study.PAST_BOUND),
+        ((1.0, 1.0, 1.1, 3.0), study.PAST_BOUND),
     ]
     for (value, bound, way, mixed), expected in up:
-        assert r.verdict(value, bound, way, mixed, up=True) == expected
-        assert r.verdict(1 - value, 1 - bound, way, mixed, up=False) == expected
+        assert study.judge(value, bound, way, mixed, up=True) == expected
+        assert study.judge(1 - value, 1 - bound, way, mixed, up=False) == expected
 
 
 def test_realisable(
@@ -156,21 +157,18 @@ def test_realisable(
         assert down["radii"] > 0
         assert up["value"] == pytest.approx(min(max(up["logit"] / 6 + 0.5, 0), 1), abs=0.05)
         assert up["bound_value"] == pytest.approx(min(max(up["bound"] / 6 + 0.5, 0), 1), abs=1e-4)
-    with Image.open(tmp_path / "realisable.png") as sheet:
-        r = script("realisable_sheet")
-        assert sheet.size == (r.LEFT + r.RIGHT, r.TOP + 3 * r.ROW + 34)
+    sheet = script("realisable_sheet")
+    height, width, _ = iio.imread(tmp_path / "realisable.png").shape
+    assert (width, height) == (sheet.LEFT + sheet.RIGHT, sheet.TOP + 3 * sheet.ROW + 34)
 
 
-def test_outness_is_the_distance_of_the_squeeze(
-    script: Callable[[str], ModuleType], statistics: Path, crops: Path
-) -> None:
+def test_squeeze_distance_is_the_distance_of_the_squeeze(statistics: Path, crops: Path) -> None:
     model, natural = fv.load("embedded", size=64), GateStatistics.load(statistics)
-    r = script("realisable")
-    ball = fv.lab.Ellipsoid.of(natural, SITE)
-    outness = r.Outness(fv.gates(model)[SITE], ball)
+    ball = fv.lab.SqueezeEllipsoid.fit(natural, SITE)
+    distance = study.SqueezeDistance(fv.gates(model)[SITE], ball)
     pictures = torch.stack([fv.lab.read_picture(crops / f"{i:02}.png", 64) for i in range(12)])
     assert torch.allclose(
-        outness(model(pictures, outness.layers)), ball.distance(natural[SITE].squeeze_sample), atol=1e-2
+        distance(model(pictures, distance.layers)), ball.distance(natural[SITE].squeeze_sample), atol=1e-2
     )
 
 
@@ -196,12 +194,18 @@ def test_modes(run: Run, crops: Path, statistics: Path, tmp_path: Path) -> None:
 def test_held_open(run: Run, statistics: Path, tmp_path: Path) -> None:
     asked = ["embedded", "features.4:3", "features.4.block.2", "--input", 48, "--steps", 2, "--size", 48]
     assert run("held_open", *asked, "--statistics", statistics, "--out", tmp_path) == 0
-    told = json.loads((tmp_path / "held_open.json").read_text())["renders"]
-    assert [t["still"] for t in told] == [False, False, True, False, False]  # features.4 has no way around its block
-    plain, one, zero, mean, detached = told
+    renders = json.loads((tmp_path / "held_open.json").read_text())["renders"]
+    assert [r["constant"] for r in renders] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]  # features.4 has no way around its block
+    plain, one, zero, mean, detached = renders
     assert plain["own"] == plain["plain"]
     assert detached["own"] == detached["plain"]  # a gate that passes no gradient has the same value
-    assert all(t["own"] != t["plain"] for t in (one, zero, mean))
+    assert all(r["own"] != r["plain"] for r in (one, zero, mean))
     assert run("held_open", *asked, "--out", tmp_path / "without") == 0
     assert len(json.loads((tmp_path / "without" / "held_open.json").read_text())["renders"]) == 4
 
@@ -215,17 +219,17 @@ def test_gate_statistics(run: Run, crops: Path, tmp_path: Path, capsys: pytest.C
     assert natural.table() in capsys.readouterr().out
     report = json.loads((tmp_path / "gate_statistics.json").read_text())
     assert report["blocks"] == natural.rows()
-    assert {(a["site"], a["way"]) for a in report["held"]} == {
+    assert {(a["site"], a["way"]) for a in report["ablations"]} == {
         (site, way) for site in natural.sites for way in ("mean", "one", "shuffled")
     }
-    assert all(a["count"] == 3 for a in report["held"])
+    assert all(a["count"] == 3 for a in report["ablations"])
     assert (tmp_path / "gate_statistics.png").is_file()
 
 
-def test_gates_are_ordered_so_that_those_that_move_together_lie_together(script: Callable[[str], ModuleType]) -> None:
+def test_gates_that_vary_together_become_neighbours() -> None:
     group = torch.tensor([0, 1, 1, 0, 1, 0])
     correlation = torch.where(group[:, None] == group, 0.9, -0.5).fill_diagonal_(1.0)
-    ordered = script("gate_statistics").ordered(correlation)
+    ordered = order_by_correlation(correlation)
     assert (ordered[:3, :3] > 0).all()
     assert (ordered[3:, 3:] > 0).all()
     assert (ordered[:3, 3:] < 0).all()
@@ -246,7 +250,7 @@ def test_gates_are_ordered_so_that_those_that_move_together_lie_together(script:
         ("held_open", ["embedded", "features.4:", "features.4.block.2"], "features.4:"),
         ("held_open", ["nothing", "features.4:3", "features.4.block.2"], "no model 'nothing'"),
         ("gate_statistics", ["torchvision:resnet18", "--weights", "none", "--images", "CROPS"], "no channel gates"),
-        ("gate_statistics", ["embedded", "--images", "CROPS", "--statistics", "FOREIGN"], "is of another network"),
+        ("gate_statistics", ["embedded", "--images", "CROPS", "--statistics", "FOREIGN"], "of another network"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_in_a_line(
@@ -263,7 +267,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
     if name in ("realisable", "modes") and "--statistics" not in given and "nowhere" not in given:
         given += ["--statistics", str(statistics)]
     assert run(name, *given, "--input", 64, "--out", tmp_path / "out") == 2
-    told = capsys.readouterr().err
-    assert any(line.startswith(f"{name}: ") for line in told.splitlines())
-    assert text in told
+    message = capsys.readouterr().err
+    assert any(line.startswith(f"{name}: ") for line in message.splitlines())
+    assert text in message
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from typing import Any
 from featureviz.gallery.cards.card_style import STYLE
 from featureviz.gallery.cards.plots import PlotAxis, draw_histogram, draw_mark, draw_scales, draw_scatter, draw_span
 from featureviz.gallery.page import describe_percentile, format_percentile, write_html
-from featureviz.lab.statistics.gate_statistics import OPEN, SHUT
+from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 Entry = Mapping[str, Any]
 
@@ -116,7 +116,7 @@ def _describe_reach(e: Entry, side: str) -> str:
     text += f". The {name} render brings it to {_signed(r['logit'])} ({value:.2f}), "
     if r["verdict"] == "short":
         reached = value >= OPEN if up else value <= SHUT
-        return text + ("less far than some natural picture" + (f", but the gate is {state}." if reached else "."))
+        return text + ("not as far as some natural pictures" + (f", but the gate is {state}." if reached else "."))
     if r["verdict"] == "past":
         return text + "beyond all mixtures."
     way = "" if r["share"] is None else f", {100 * r['share']:.0f} % of the way from the natural mean to the mixtures"

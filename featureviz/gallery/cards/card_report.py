@@ -13,10 +13,11 @@ from torch import Tensor
 from featureviz.files import make_file_name, write_bytes
 from featureviz.gallery.cards.plots import PlotAxis
 from featureviz.gallery.tiles import to_json, write_tile
+from featureviz.lab.effects.ablation import Ablation
 from featureviz.lab.gates.card import Driver, GateCard, Tile
-from featureviz.lab.statistics.examples import Sight
+from featureviz.lab.gates.natural_range import LEVEL, GateResponse, Reach, gate_values
+from featureviz.lab.statistics.examples import ExampleImage
 from featureviz.lab.statistics.gate_statistics import LEVELS, GateStatistics
-from featureviz.lab.statistics.natural_range import LEVEL, Reach, Standing, gate_values
 from featureviz.network.model import TappedModel
 from featureviz.rendering.png import encode_png
 
@@ -31,9 +32,9 @@ Values = Callable[[Tensor | Sequence[float]], list[float]]  # logits of a gate t
 def write_tiles(folder: Path, model: TappedModel, card: GateCard) -> dict[str, Any]:
     """Write the pictures of a card to ``folder / "tiles"``; returns its entry in the report."""
     s, unit, site = card.natural[card.site.name], card.unit, card.site
-    standings = [card.noise, *(tile.standing for tile in card.tiles.values())]
+    responses = [card.noise, *(tile.response for tile in card.tiles.values())]
     ends = float(s.quantiles[0, unit]), float(s.quantiles[-1, unit])
-    axis = PlotAxis.around(ends, [standing.logit for standing in standings])
+    axis = PlotAxis.around(ends, [response.logit for response in responses])
     ticks = axis.ticks()
 
     def values(logits: Tensor | Sequence[float]) -> list[float]:
@@ -48,14 +49,14 @@ def write_tiles(folder: Path, model: TappedModel, card: GateCard) -> dict[str, A
             "low": axis.low, "high": axis.high, "ticks": list(zip(ticks, values(ticks), strict=True)),
             "values": values(torch.linspace(axis.low, axis.high, STRIP)),
         },
-        "noise": _describe_standing(card.noise),
+        "noise": _describe_response(card.noise),
         "renders": {kind: _write_render(folder, kind, tile, card) for kind, tile in card.tiles.items()},
         "reach": {"up": _describe_reach(card.up, values), "down": _describe_reach(card.down, values)},
         "opens": [_write_driver(folder, driver) for driver in card.opens],
         "closes": [_write_driver(folder, driver) for driver in card.closes],
-        "most": [_write_example(folder, sight) for sight in card.most],
-        "least": [_write_example(folder, sight) for sight in card.least],
-        "held": {way: to_json(asdict(held)) for way, held in card.held.items()},
+        "most": [_write_example(folder, example) for example in card.most],
+        "least": [_write_example(folder, example) for example in card.least],
+        "held": {way: _describe_ablation(ablation) for way, ablation in card.ablations.items()},
         "missing": card.missing,
     }  # fmt: skip
 
@@ -106,20 +107,20 @@ def merge_bins(counts: Tensor, start: float, width: float, images: int) -> tuple
 
 
 def _write_render(folder: Path, kind: str, tile: Tile, card: GateCard) -> dict[str, Any]:
-    entry = {"file": _write_tile(folder, tile), **_describe_standing(tile.standing)}
+    entry = {"file": _write_tile(folder, tile), **_describe_response(tile.response)}
     if kind not in card.corners:
         return entry
-    reached = dict(zip(("content", "gate"), tile.standing.reached(*kind.split("-")), strict=True))
+    reached = dict(zip(("content", "gate"), tile.response.reached(*kind.split("-")), strict=True))
     return {**entry, "reached": reached, "natural share": to_json(card.corners[kind])}
 
 
 def _write_driver(folder: Path, driver: Driver) -> dict[str, Any]:
-    own = driver.tile.standing
+    own = driver.tile.response
     return {
         "channel": driver.channel, "strength": to_json(driver.strength),
         "spec": driver.tile.rendering.specs[driver.tile.row], "file": _write_tile(folder, driver.tile),
         "own content": to_json(own.content), "own content percentile": to_json(own.content_percentile),
-        "gate": _describe_standing(driver.standing),
+        "gate": _describe_response(driver.response),
     }  # fmt: skip
 
 
@@ -127,12 +128,12 @@ def _write_tile(folder: Path, tile: Tile) -> str:
     return f"{TILES}/{write_tile(folder / TILES, tile.rendering.specs[tile.row], tile.rendering, tile.row)}"
 
 
-def _write_example(folder: Path, sight: Sight) -> dict[str, Any]:
-    file = f"{TILES}/natural-{sight.image:06d}.png"
-    write_bytes(folder / file, encode_png(sight.picture))
+def _write_example(folder: Path, example: ExampleImage) -> dict[str, Any]:
+    file = f"{TILES}/natural-{example.image:06d}.png"
+    write_bytes(folder / file, encode_png(example.picture))
     return {
-        "image": sight.image, "name": sight.name, "file": file,
-        "logit": to_json(sight.logit), "value": to_json(sight.value),
+        "image": example.image, "name": example.name, "file": file,
+        "logit": to_json(example.logit), "value": to_json(example.value),
     }  # fmt: skip
 
 
@@ -144,5 +145,9 @@ def _describe_reach(reach: Reach, values: Values) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _describe_standing(standing: Standing) -> dict[str, Any]:
-    return {name.replace("_", " "): value for name, value in to_json(asdict(standing)).items()}
+def _describe_response(response: GateResponse) -> dict[str, Any]:
+    return {name.replace("_", " "): value for name, value in to_json(asdict(response)).items()}
+
+
+def _describe_ablation(ablation: Ablation) -> dict[str, Any]:
+    return {name: to_json(value) for name, value in asdict(ablation).items() if name not in ("site", "way")}

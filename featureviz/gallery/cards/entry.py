@@ -15,9 +15,9 @@ from featureviz.files import check_writable, write_json
 from featureviz.gallery.cards.card_index import describe_run, write_index
 from featureviz.gallery.cards.card_page import write_card
 from featureviz.gallery.cards.card_report import write_tiles
-from featureviz.lab.effects.single_gate import Holding
-from featureviz.lab.gates.card import cards, check_gates, check_statistics
-from featureviz.lab.statistics.examples import spread_over
+from featureviz.lab.effects.ablation import GateAblator
+from featureviz.lab.gates.card import check_gates, check_statistics, make_cards
+from featureviz.lab.statistics.examples import sample_evenly
 from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.lab.statistics.pictures import Pictures, Source
 from featureviz.network.model import TappedModel, tapped
@@ -80,13 +80,13 @@ def gate_cards(
     chosen = {site: list(units) for site in blocks} if units else choose_gates(blocks, natural, count)
     for site in chosen:
         check_statistics(model, site, natural)
-    holding = Holding(model, spread_over(source, input_size, HELD), layer)
+    ablator = GateAblator(model, sample_evenly(source, input_size, HELD), layer)
     planned = sum(map(len, chosen.values()))
     run = _make_run(model, natural, {"planned": planned, "layer": layer, "steps": steps, "size": size, "seed": seed})
     entries: list[dict[str, Any]] = []
     for site, own in chosen.items():
-        for card in cards(
-            model, site, own, natural, source, holding, steps=steps, size=size, seed=seed, progress=progress
+        for card in make_cards(
+            model, site, own, natural, source, ablator, steps=steps, size=size, seed=seed, progress=progress
         ):
             entries.append(write_tiles(folder, model, card))
             write_card(folder, entries[-1], describe_run(run))

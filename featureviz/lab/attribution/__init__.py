@@ -1,1 +1,1 @@
-"""Which pixels a score rests on."""
+"""Which pixels a score depends on, and how much of it depends on them through gates."""

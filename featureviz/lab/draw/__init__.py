@@ -1,1 +1,1 @@
-"""Pictures from numbers."""
+"""Drawing: colours for numbers, a canvas, and sheets of labelled panels."""

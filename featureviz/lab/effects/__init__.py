@@ -1,1 +1,1 @@
-"""What changes when gates are changed."""
+"""What changes in the network, or in a render, when gates are changed."""

@@ -1,23 +1,22 @@
-"""What a block's gates are for: the network with them frozen, opened or shuffled, against the network as it is."""
+"""How a network's output changes when gates are fixed: all gates of a block, or a single gate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, final
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from featureviz.errors import InvalidInput
 from featureviz.gating.interventions import clamp, mean_ablate, resample
-from featureviz.lab.effects.effect import Effect
-from featureviz.lab.statistics.pictures import Source, batches
+from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.pictures import BATCH, Source, batches
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.taps import OUTPUT
-
-if TYPE_CHECKING:
-    from featureviz.lab.statistics.gate_statistics import GateStatistics
 
 WAYS = ("mean", "one", "shuffled")
 
@@ -25,48 +24,70 @@ WAYS = ("mean", "one", "shuffled")
 @final
 @dataclass(frozen=True)
 class Ablation:
-    """What became of a layer, over ``count`` images, when the gates of ``site`` were held in one ``way``.
+    """How much a layer changed over ``count`` images when gates of ``site`` were fixed.
 
-    ``change`` is ``|a - b| / |a|`` of the layer's activations, the mean over images. Of the network's class scores also
-    ``divergence``, KL(before | after) in nats, and ``flipped``, the share of images whose first class is another.
+    ``way`` is ``"mean"``, ``"one"`` or ``"shuffled"``, or ``"clamped"`` for a single gate at ``value``. ``change`` is
+    ``|a - b| / |a|`` of the layer's activations before and after, the mean over images. If the layer gives class
+    scores, ``divergence`` is KL(before | after) in nats and ``flipped`` the share of images whose first class changed.
     """
 
     site: str
     way: str
     count: int
     change: float
-    divergence: float | None
-    flipped: float | None
+    divergence: float | None = None
+    flipped: float | None = None
+    value: float | None = None
+
+    @classmethod
+    def compare(cls, site: str, way: str, before: Tensor, after: Tensor, *, scores: bool) -> Ablation:
+        """Compare activations ``[M,...]``; ``scores`` says that they are class scores ``[M,K]``.
+
+        >>> Ablation.compare("se", "one", torch.eye(2), torch.eye(2).flip(0), scores=True).flipped
+        1.0
+        """
+        a, b = before.float().flatten(1), after.float().flatten(1)
+        change = float(((a - b).norm(dim=1) / a.norm(dim=1).clamp(min=1e-12)).mean())
+        if not scores:
+            return cls(site, way, len(a), change)
+        p, q = a.log_softmax(1), b.log_softmax(1)
+        divergence = float((p.exp() * (p - q)).sum(1).mean())
+        return cls(site, way, len(a), change, divergence, float((a.argmax(1) != b.argmax(1)).float().mean()))
+
+    def merge(self, other: Ablation) -> Ablation:
+        """The means over the images of both."""
+        count = self.count + other.count
+
+        def mean(x: float | None, y: float | None) -> float | None:
+            return None if x is None or y is None else (self.count * x + other.count * y) / count
+
+        change = (self.count * self.change + other.count * other.change) / count
+        divergence, flipped = mean(self.divergence, other.divergence), mean(self.flipped, other.flipped)
+        return replace(self, count=count, change=change, divergence=divergence, flipped=flipped)
 
     def __str__(self) -> str:
         classes = (
             "" if self.flipped is None else f"  KL {self.divergence:7.4f}  first class differs {self.flipped:6.1%}"
         )
-        return f"{self.site:30} {self.way:9} output moves by {self.change:7.2%}{classes}"
+        return f"{self.site:30} {self.way:9} output changes by {self.change:7.2%}{classes}"
 
 
 def ablate(
-    model: TappedModel,
-    pictures: Source,
-    natural: GateStatistics,
-    *,
-    sites: Sequence[str] | None = None,
-    layer: str = OUTPUT,
-    seed: int = 0,
-    progress: bool = False,
-) -> list[Ablation]:
-    """Hold each block's gates at their natural mean, at one, and at another image's, and see what ``layer`` does.
+    model: TappedModel, pictures: Source, natural: GateStatistics, *, sites: Sequence[str] | None = None,
+    layer: str = OUTPUT, seed: int = 0, progress: bool = False,
+) -> list[Ablation]:  # fmt: skip
+    """Fix the gates of each block at their natural mean, at one, and at another image's values, and compare ``layer``.
 
-    How much the mean changes is what the block's reaction to the picture is worth; how much one changes, what its fixed
-    scales are worth too; shuffling keeps natural gates and takes away that they belong to the picture.
+    The mean removes the gates' reaction to the image. One also removes their constant scales. Shuffling keeps natural
+    values but gives each image those of another image.
 
     Args:
         model: a network with channel gates.
-        pictures: a folder, tensors or a loader, as ``GateStatistics.measure`` takes them. Gates are shuffled within a
-            batch; a batch of one image counts for the other two ways alone.
-        natural: the statistics that hold the means.
-        sites: the blocks to ablate, one after the other; all of them if left out.
-        layer: what is compared; give the deepest trained one of a network without its head.
+        pictures: a folder, tensors or a loader, as for ``GateStatistics.measure``. Gates are shuffled within a batch,
+            so a batch of one image is not shuffled.
+        natural: the statistics with the means.
+        sites: the blocks, ablated one at a time; by default all blocks.
+        layer: the layer to compare. For a network whose head is not trained, give the deepest trained layer.
         seed: of the shuffling.
         progress: show a bar.
 
@@ -78,37 +99,73 @@ def ablate(
     ['mean', 'one', 'shuffled']
     """
     gates = tapped(model).gates
-    chosen = list(gates.channelwise) if sites is None else [gates[s].name for s in sites]
-    size = model.input_size((224, 224))
-    found: dict[tuple[str, str], Effect] = {}
+    names = list(gates.channelwise) if sites is None else [gates[s].name for s in sites]
+    results: dict[tuple[str, str], Ablation] = {}
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad(), tqdm(desc="ablation", disable=not progress, unit="image") as bar:
-        for batch in batches(pictures, size):
+        for batch in batches(pictures, model.input_size((224, 224))):
             x = batch.images.to(model.device)
             before = model(x, [layer])[layer]
-            order = _cycle(len(x), generator)
-            for site in chosen:
-                for way, context in _ways(model, site, natural, order).items():
-                    with context:
+            order = _shuffle(len(x), generator)
+            for site in names:
+                for way, intervention in _interventions(model, site, natural, order).items():
+                    with intervention:
                         after = model(x, [layer])[layer]
-                    effect = Effect.of(before, after, scores=layer == OUTPUT and before.ndim == 2)
-                    found[site, way] = found[site, way].with_(effect) if (site, way) in found else effect
+                    new = Ablation.compare(site, way, before, after, scores=layer == OUTPUT and before.ndim == 2)
+                    results[site, way] = results[site, way].merge(new) if (site, way) in results else new
             bar.update(len(x))
-    return [Ablation(site, way, *astuple(found[site, way])) for site in chosen for way in WAYS if (site, way) in found]
+    return [results[site, way] for site in names for way in WAYS if (site, way) in results]
 
 
-def _ways(
+@final
+class GateAblator:
+    """Compares a layer with and without single gates fixed; the layer without is computed once.
+
+    Args:
+        model: a network with channel gates.
+        images: ``[N,3,H,W]`` in [0,1], at the size that the network gets.
+        layer: the layer to compare, as in ``ablate``.
+
+    >>> import featureviz as fv
+    >>> ablator = GateAblator(fv.load("embedded"), torch.rand(4, 3, 64, 64))
+    >>> shut = ablator.clamp("features.9.block.2", 7, 0.0)
+    >>> shut.count, shut.change > 0
+    (4, True)
+    """
+
+    def __init__(self, model: TappedModel, images: Tensor, layer: str = OUTPUT) -> None:
+        if not len(images):
+            raise InvalidInput("no images were given; expected at least 1 to compare the network on")
+        self.model, self.images, self.layer = tapped(model), images, layer
+        self.before = self._run()
+
+    def clamp(self, site: str, unit: int, value: float) -> Ablation:
+        """The effect of one gate fixed at ``value``."""
+        with clamp(self.model, site, value, units=[unit]):
+            after = self._run()
+        scores = self.layer == OUTPUT and self.before.ndim == 2
+        return replace(Ablation.compare(site, "clamped", self.before, after, scores=scores), value=value)
+
+    def _run(self) -> Tensor:
+        with torch.no_grad():
+            outputs = [
+                self.model(images.to(self.model.device), [self.layer])[self.layer].float().cpu()
+                for images in self.images.split(BATCH)
+            ]
+        return torch.cat(outputs)
+
+
+def _interventions(
     model: TappedModel, site: str, natural: GateStatistics, order: list[int]
 ) -> dict[str, AbstractContextManager[TappedModel]]:
-    ways: dict[str, AbstractContextManager[TappedModel]] = {}
-    ways["mean"], ways["one"] = mean_ablate(model, site, natural), clamp(model, site, 1.0)
+    interventions = {"mean": mean_ablate(model, site, natural), "one": clamp(model, site, 1.0)}
     if len(order) > 1:
-        ways["shuffled"] = resample(model, site, order)
-    return ways
+        interventions["shuffled"] = resample(model, site, order)
+    return interventions
 
 
-def _cycle(n: int, generator: torch.Generator) -> list[int]:
-    """A random order in which no image keeps its own place."""
+def _shuffle(n: int, generator: torch.Generator) -> list[int]:
+    """A random order in which no image keeps its place."""
     cycle = torch.randperm(n, generator=generator)
     order = torch.empty_like(cycle)
     order[cycle] = cycle.roll(1)

@@ -1,1 +1,1 @@
-"""What is known of single gates and of whole blocks."""
+"""What a gate does, what drives it, and how far it can be brought."""

@@ -1,8 +1,8 @@
-"""What a gate could be brought to at all: its logit as a function of the squeeze, and the bounds of that in nature.
+"""How far a gate can be brought at all: its logit as a function of the squeeze, and the logit's natural bounds.
 
-A gate sees the image through its block's squeeze ``p = mean_hw x`` alone, so the question whether a picture can open
-it has two halves: is there a squeeze that would, and is there a picture with that squeeze. The first is answered here
-without any picture. A render that falls short of a far bound is a failed ascent; one at a near bound is all there is.
+A gate depends on the image only through its block's squeeze ``p = mean_hw x``. So whether a picture can open it is two
+questions: is there such a squeeze, and is there a picture with that squeeze. This file answers the first question. It
+needs no picture. If a render stays far below a bound, the ascent failed. If it is near the bound, no more is possible.
 """
 
 from __future__ import annotations
@@ -10,27 +10,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput, ModelError
+from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
 from featureviz.network.taps import INPUT, Reached, hooked
 
-if TYPE_CHECKING:
-    from featureviz.lab.statistics.gate_statistics import GateStatistics
-
 STARTS, POOL = 3, 2048
-KEPT = 1e-5  # of the variance: directions of the squeeze with less are noise, and their inverses explode
+KEPT = 1e-5  # directions with a smaller share of the largest variance are noise, and their inverses are huge
 
 
 def excitation(model: TappedModel, site: GateSite | str) -> Callable[[Tensor], Tensor]:
     """The function from a squeeze to the logits of its block, ``[B,C] -> [B,C]``, differentiable.
 
-    It is the network's own forward from the first layer that reads the squeeze, whatever the block is written like.
+    It runs the network's own layers from the first one that reads the squeeze, so it works for any implementation.
 
     >>> import featureviz as fv
     >>> z = excitation(fv.load("embedded"), "features.9.block.2")
@@ -38,13 +36,13 @@ def excitation(model: TappedModel, site: GateSite | str) -> Callable[[Tensor], T
     torch.Size([2, 320])
 
     Raises:
-        ModelError: where the logits are no function of the mean alone: CBAM, attention pooling, spatial gates.
+        ModelError: the logits are not a function of the mean alone, as in CBAM, attention pooling and spatial gates.
     """
     site = tapped(model).gates.resolve(site)
     if not site.fc1:
         raise ModelError(
             f"the logits of {site.name!r} ({site.kind}) are not a function of its channels' means alone, so there is no"
-            " squeeze to vary; choose an SE, effective SE or ECA block"
+            " squeeze to vary; give an SE, effective SE or ECA block"
         )
     return _Excitation(model, site)
 
@@ -61,21 +59,21 @@ class _Excitation:
                 f"a squeeze of shape {list(squeeze.shape)} was given for {self.site.name!r}; expected"
                 f" [B,{self.site.channels}]"
             )
-        taken: list[Tensor] = []
+        logits: list[Tensor] = []
 
-        def take(_name: str, tensor: Tensor) -> None:
-            taken.append(self.site.logits.reshape(tensor))
+        def keep_and_stop(_name: str, tensor: Tensor) -> None:
+            logits.append(self.site.logits.reshape(tensor))
             raise Reached
 
-        def override(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        def replace_squeeze(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             return squeeze.view(len(squeeze), *args[0].shape[1:]), *args[1:]
 
-        handle = self.running.net.get_submodule(self.site.fc1).register_forward_pre_hook(override)
+        handle = self.running.net.get_submodule(self.site.fc1).register_forward_pre_hook(replace_squeeze)
         try:
-            with hooked(self.running.net, {"z": self.site.logits}, take):
+            with hooked(self.running.net, {"z": self.site.logits}, keep_and_stop):
                 self._run(squeeze)
         except Reached:
-            return taken[0]
+            return logits[0]
         finally:
             handle.remove()
         raise ModelError(f"the logits of {self.site.name!r} were not reached from its squeeze")
@@ -86,18 +84,16 @@ class _Excitation:
             point = squeeze[:, :, None, None]  # a map of one position is its own mean
             block(point if self.site.x.axis == 1 else point.movedim(1, -1))
         else:
-            self.running(
-                self.model.noise_images(1)
-            )  # the block's own layers get the squeeze in the place of this image's
+            self.running(self.model.noise_images(1))  # whose squeeze the hook replaces
 
 
 @final
 @dataclass(frozen=True)
-class Ellipsoid:
-    """Natural squeezes as a ball: ``p = mean + axes u`` with ``|u| <= radius``, axes ``[C,k]``.
+class SqueezeEllipsoid:
+    """Natural squeezes as an ellipsoid: ``p = mean + axes u`` with ``|u| <= radius``, axes ``[C,k]``.
 
-    The axes are the principal directions, each as long as its sd, that hold all but 1e-5 of the variance; the radius is
-    that of the natural sample's 99.9 %, or the largest where it has fewer than a thousand images.
+    The axes are the principal directions with more than 1e-5 of the largest variance, each as long as its sd. The
+    radius contains 99.9 % of the natural sample; with fewer than a thousand images it is about the largest distance.
     """
 
     mean: Tensor
@@ -106,8 +102,8 @@ class Ellipsoid:
     radius: float
 
     @classmethod
-    def of(cls, natural: GateStatistics, site: str) -> Ellipsoid:
-        """Of a block's natural squeezes; they must have been measured and kept."""
+    def fit(cls, natural: GateStatistics, site: str) -> SqueezeEllipsoid:
+        """The ellipsoid of a block's natural squeezes; compact statistics have none."""
         s = natural[site]
         variance, directions = torch.linalg.eigh(s.squeeze_covariance.double())
         kept = variance > KEPT * variance.amax().clamp(min=1e-30)
@@ -118,113 +114,112 @@ class Ellipsoid:
         return cls(s.squeeze_mean.float(), (directions * sd).float(), inverse.float(), radius)
 
     def distance(self, squeeze: Tensor) -> Tensor:
-        """``[B,C]`` to ``[B]``: how far out, in radii; 1 is as far as nature goes, whatever lies off the axes apart."""
+        """``[B,C]`` to ``[B]``: the distance from the mean in radii; up to 1 is natural. Other axes do not count."""
         return ((squeeze - self.mean.to(squeeze)) @ self.inverse.T.to(squeeze)).norm(dim=1) / self.radius
 
 
 @final
 @dataclass(frozen=True)
-class Bounds:
-    """How far natural squeezes can bring the logits ``[C]`` of a block, and their natural mean.
+class ReachableRange:
+    """How far natural squeezes can bring the logits ``[C]`` of a block.
 
-    ``hull_low`` and ``hull_high`` are what mixtures of natural squeezes give at most, their convex hull; a render past
-    these has left nature behind. ``low`` and ``high`` are what the natural ellipsoid gives at most: squeezes as unusual
-    as the most unusual picture in a thousand, in the one direction that suits the gate best. In hundreds of dimensions
-    that is far outside of the hull; what lies beyond it no picture with natural statistics can do.
-    ``lowest_squeeze`` and ``highest_squeeze`` ``[C,C]`` are the squeezes that give these, a row a gate.
+    The hull contains the mixtures of natural squeezes. The ellipsoid contains squeezes as unusual as the most unusual
+    picture in a thousand; in hundreds of dimensions most of it lies far outside of the hull. No picture with natural
+    statistics can bring a gate past the ellipsoid's bounds.
     """
 
     site: str
-    mean: Tensor
-    hull_low: Tensor
-    hull_high: Tensor
-    low: Tensor
-    high: Tensor
-    lowest_squeeze: Tensor
-    highest_squeeze: Tensor
-    ellipsoid: Ellipsoid
-
-    def reached(self, unit: int, logit: float | Tensor) -> float:
-        """How much of the way from the natural mean to the bound on its side a logit has gone; above 1, it is past."""
-        z, mean = float(logit), float(self.mean[unit])
-        bound = float(self.high[unit] if z >= mean else self.low[unit])
-        return (z - mean) / (bound - mean) if bound != mean else 0.0
+    mean: Tensor  # the natural mean of the logits
+    hull_low: Tensor  # the lowest logits in the hull
+    hull_high: Tensor  # the highest logits in the hull
+    low: Tensor  # the lowest logits in the ellipsoid
+    high: Tensor  # the highest logits in the ellipsoid
+    lowest_squeeze: Tensor  # [C,C], the squeeze that gives ``low`` for each gate
+    highest_squeeze: Tensor  # [C,C], the squeeze that gives ``high`` for each gate
+    ellipsoid: SqueezeEllipsoid
 
 
-def bounds(model: TappedModel, site: GateSite | str, natural: GateStatistics, *, steps: int = 40) -> Bounds:
-    """The highest and lowest logit of every gate of a block within the hull and the ellipsoid of natural squeezes.
+def share_of_way(mean: float, bound: float, logit: float) -> float:
+    """How much of the way from the natural mean to a bound a logit has gone; above 1 it is past the bound."""
+    return (logit - mean) / (bound - mean) if bound != mean else 0.0
 
-    In the hull by conditional gradients (Frank & Wolfe 1956), from the most extreme picture of the sample. In the
-    ellipsoid by projected gradient ascent in squeeze space, of all gates at once, from the best three of a pool:
-    natural squeezes, these moved out to the ellipsoid's surface, and random points on it. The best point ever seen is
-    kept, so the bounds are never inside the range of natural squeezes within the ellipsoid.
 
-    Args:
-        model: the network that was measured.
-        site: one of its blocks.
-        natural: statistics with squeezes (``compact`` ones have none).
-        steps: of ascent, from each start.
+def reachable_range(
+    model: TappedModel, site: GateSite | str, natural: GateStatistics, *, steps: int = 40
+) -> ReachableRange:
+    """The highest and lowest logit of every gate of a block in the hull and in the ellipsoid of natural squeezes.
+
+    In the hull: conditional gradients (Frank & Wolfe 1956) from the most extreme picture of the sample. In the
+    ellipsoid: projected gradient ascent on the squeeze, for all gates at once, from the best three of a pool of natural
+    squeezes, natural squeezes scaled to the ellipsoid's surface, and random points on it. The best point of the ascent
+    is kept, so natural squeezes in the ellipsoid are never outside of the bounds.
+
+    ``natural`` must have squeezes (compact statistics have none). ``steps`` is the length of each ascent.
     """
     site = tapped(model).gates.resolve(site)
-    z, ball = excitation(model, site), Ellipsoid.of(natural, site.name)
+    z, ellipsoid = excitation(model, site), SqueezeEllipsoid.fit(natural, site.name)
     sample = natural[site.name].squeeze_sample.to(model.device)
-    (low, lowest), (high, highest) = (_climbed(z, ball, sample, sign, steps) for sign in (-1.0, 1.0))
-    hull_low, hull_high = (_mixed(z, sample, sign, steps) for sign in (-1.0, 1.0))
+    (low, lowest), (high, highest) = (_ascend(z, ellipsoid, sample, sign, steps) for sign in (-1.0, 1.0))
+    hull_low, hull_high = (_ascend_in_hull(z, sample, sign, steps) for sign in (-1.0, 1.0))
     mean = natural[site.name].logit_mean
-    return Bounds(site.name, mean, -hull_low, hull_high, -low, high, lowest, highest, ball)
+    return ReachableRange(site.name, mean, -hull_low, hull_high, -low, high, lowest, highest, ellipsoid)
 
 
-def _mixed(z: Callable[[Tensor], Tensor], sample: Tensor, sign: float, steps: int) -> Tensor:
-    """For each gate the highest ``sign * z`` found in the convex hull of ``sample``, ``[C]``."""
+def _ascend_in_hull(z: Callable[[Tensor], Tensor], sample: Tensor, sign: float, steps: int) -> Tensor:
+    """For each gate the highest ``sign * z`` in the convex hull of ``sample``, ``[C]``."""
     with torch.no_grad():
         best, start = (sign * z(sample)).max(0)
-    point = sample[start]  # [C,C], a row a gate
+    point = sample[start]  # [C,C], one row for each gate
     for step in range(steps):
-        point = point.detach().requires_grad_()
-        with torch.enable_grad():
-            score = sign * z(point).diagonal()
-            (slope,) = torch.autograd.grad(score.sum(), point)
-        best = torch.maximum(best, score.detach())
+        score, slope = _score_and_slope(z, point, sign)
+        best = torch.maximum(best, score)
         corner = sample[(slope @ sample.T).argmax(1)]
-        point = point.detach() + 2 / (step + 3) * (corner - point.detach())
+        point = point + 2 / (step + 3) * (corner - point)
     return best.cpu()
 
 
-def _climbed(
-    z: Callable[[Tensor], Tensor], ball: Ellipsoid, sample: Tensor, sign: float, steps: int
+def _ascend(
+    z: Callable[[Tensor], Tensor], ellipsoid: SqueezeEllipsoid, sample: Tensor, sign: float, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """For each gate the highest ``sign * z`` found ``[C]``, and its squeeze ``[C,C]``."""
-    device = sample.device
-    axes, mean, inverse = ball.axes.to(device), ball.mean.to(device), ball.inverse.to(device)
-    gates, k = axes.shape
-    best = torch.full((gates,), -torch.inf, device=device)
-    where = torch.zeros(gates, k, device=device)
-    pool = _pool(ball, (sample - mean) @ inverse.T)
+    """For each gate the highest ``sign * z`` in the ellipsoid ``[C]``, and its squeeze ``[C,C]``."""
+    device, radius = sample.device, ellipsoid.radius
+    axes, mean, inverse = (t.to(device) for t in (ellipsoid.axes, ellipsoid.mean, ellipsoid.inverse))
+
+    def logits(u: Tensor) -> Tensor:
+        return z(mean + u @ axes.T)
+
+    best, best_u = torch.full((len(axes),), -torch.inf, device=device), torch.zeros_like(axes)
+    pool = _make_pool(ellipsoid, (sample - mean) @ inverse.T)
     with torch.no_grad():
-        starts = (sign * z(mean + pool @ axes.T)).topk(min(STARTS, len(pool)), dim=0).indices  # [STARTS,C]
+        starts = (sign * logits(pool)).topk(min(STARTS, len(pool)), dim=0).indices  # [STARTS,C]
     for start in starts:
         u = pool[start]
         for step in range(steps + 1):
-            u = u.detach().requires_grad_()
-            with torch.enable_grad():
-                score = sign * z(mean + u @ axes.T).diagonal()
-                (slope,) = torch.autograd.grad(score.sum(), u)
-            better = score.detach() > best
-            best = torch.where(better, score.detach(), best)
-            where = torch.where(better[:, None], u.detach(), where)
-            rate = ball.radius * max(1 - step / max(steps, 1), 0.02)
-            u = _inside(u.detach() + rate * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-12), ball.radius)
-    return best.cpu(), (mean + where @ axes.T).cpu()
+            score, slope = _score_and_slope(logits, u, sign)
+            better = score > best
+            best, best_u = torch.where(better, score, best), torch.where(better[:, None], u, best_u)
+            rate = radius * max(1 - step / max(steps, 1), 0.02)
+            u = _project(u + rate * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-12), radius)
+    return best.cpu(), (mean + best_u @ axes.T).cpu()
 
 
-def _pool(ball: Ellipsoid, natural: Tensor) -> Tensor:
-    """Where to start from, ``[P,k]`` within the ball."""
+def _score_and_slope(z: Callable[[Tensor], Tensor], point: Tensor, sign: float) -> tuple[Tensor, Tensor]:
+    """``sign * z_c`` of gate c at row c of ``point`` ``[C]``, and its gradient ``[C,k]``."""
+    point = point.detach().requires_grad_()
+    with torch.enable_grad():
+        score = sign * z(point).diagonal()
+        (slope,) = torch.autograd.grad(score.sum(), point)
+    return score.detach(), slope
+
+
+def _make_pool(ellipsoid: SqueezeEllipsoid, natural: Tensor) -> Tensor:
+    """Candidates for the start, ``[P,k]`` in the ball of u."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(POOL, ball.axes.shape[1], generator=generator).to(natural)
+    noise = torch.randn(POOL, ellipsoid.axes.shape[1], generator=generator).to(natural)
     outward = torch.cat([natural, -natural, noise])
-    surface = outward * (ball.radius / outward.norm(dim=1, keepdim=True).clamp(min=1e-12))
-    return torch.cat([torch.zeros_like(noise[:1]), _inside(natural, ball.radius), surface])
+    surface = outward * (ellipsoid.radius / outward.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    return torch.cat([torch.zeros_like(noise[:1]), _project(natural, ellipsoid.radius), surface])
 
 
-def _inside(u: Tensor, radius: float) -> Tensor:
+def _project(u: Tensor, radius: float) -> Tensor:
     return u * (radius / u.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)

@@ -1,4 +1,4 @@
-"""What drives a gate: the two layers of a squeeze-and-excitation block, and the effective path through them."""
+"""What drives a gate: the two layers of a squeeze-and-excitation block, and the Jacobian from squeeze to logits."""
 
 from __future__ import annotations
 
@@ -11,81 +11,69 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from featureviz.errors import InvalidInput, ModelError
-from featureviz.lab.draw.colormap import DIVERGING, Bar, below, beside, heat, labelled, limits
+from featureviz.lab.draw.colors import DIVERGING, colormap, limits
+from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_column, join_row
 from featureviz.lab.gates.reachability import excitation
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
+from featureviz.network.taps import PRE_GATE
 
-_WIDE, _THICK = 560, 12  # pixels: the least width of a matrix, and of its bias
-_SHARE = 0.995  # of the entries lies within a colour scale
+_WIDTH, _BIAS_WIDTH = 560, 12  # pixels: the least width of a matrix, and the width of a bias
 
 
 @final
 @dataclass(frozen=True)
 class GateWeights:
-    """The two layers of a block: ``z = w2 act(w1 s + b1) + b2``, s the squeeze ``[C]``, z the logits ``[C]``.
+    """The two layers of a block: ``z = w2 act(w1 s + b1) + b2`` with the squeeze s ``[C]`` and the logits z ``[C]``.
 
-    Attributes:
-        site: the block's name.
-        fc1: the path of the layer that reads the squeeze.
-        fc2: the path of the layer that gives the logits.
-        w1: ``[r,C]``: what each of the r hidden units reads.
-        b1: ``[r]``.
-        w2: ``[C,r]``: how each hidden unit moves each gate.
-        b2: ``[C]``: the logits when no hidden unit is active.
-
-    Batch normalisation behind a layer is part of its w and b; a missing bias is zero.
+    Batch normalisation after a layer is folded into its w and b. A missing bias is zero.
     """
 
     site: str
-    fc1: str
-    fc2: str
-    w1: Tensor
-    b1: Tensor
-    w2: Tensor
-    b2: Tensor
+    fc1: str  # the path of the layer that reads the squeeze
+    fc2: str  # the path of the layer that gives the logits
+    w1: Tensor  # [r,C]: what each of the r bottleneck units reads
+    b1: Tensor  # [r]
+    w2: Tensor  # [C,r]: how each bottleneck unit changes each gate
+    b2: Tensor  # [C]: the logits if no bottleneck unit is active
 
     def picture(self) -> Tensor:
-        """Both layers as signed heat maps ``[3,H,W]``, one channel a column and one hidden unit a row.
+        """Both layers as signed colour maps ``[3,H,W]``, a column for each channel and a row for each bottleneck unit.
 
-        Strong units, by ``|w1_k| |w2_k|``, come first. Beside w1 stands b1, under w2 stands b2. The colours reach to
-        all but the largest 0.5 % of the magnitudes.
+        Units are ordered by ``|w1_k| |w2_k|``, the largest first. b1 is at the right of w1 and b2 is below w2. The
+        colour scales leave out the largest 0.5 % of the magnitudes.
         """
         order = (self.w1.norm(dim=1) * self.w2.norm(dim=0)).argsort(descending=True)
         units, channels = self.w1.shape
-        factor = -(-_WIDE // channels)
+        factor = -(-_WIDTH // channels)
         b1, b2 = (b.repeat_interleave(factor) for b in (self.b1[order], self.b2))
-        one, two, both = (_signed(w) for w in (self.w1, self.w2, torch.cat([b1, b2])))
-        first = beside([_large(self.w1[order], factor, one), heat(b1[:, None].expand(-1, _THICK), *both, DIVERGING)])
-        second = [
-            _large(self.w2.T[order], factor, two),
-            torch.ones(3, 3, 1),
-            heat(b2.expand(_THICK, -1), *both, DIVERGING),
-        ]
-        reads = (
-            f"W1: what each of the {units} hidden units (rows) reads of the {channels} channels (columns); right, b1"
-        )
-        moves = "W2: how each hidden unit (rows) moves the gate of each channel (columns); below, b2"
-        bars = [Bar("W1", *one, DIVERGING), Bar("W2", *two, DIVERGING), Bar("b1, b2", *both, DIVERGING)]
-        return labelled([(reads, first), (moves, below(second))], 1, title=self.site, bars=bars)
+        scales = [_signed_limits(w) for w in (self.w1, self.w2, torch.cat([b1, b2]))]
+        bias1 = colormap(b1[:, None].expand(-1, _BIAS_WIDTH), *scales[2], DIVERGING)
+        bias2 = colormap(b2.expand(_BIAS_WIDTH, -1), *scales[2], DIVERGING)
+        first = join_row([_draw_matrix(self.w1[order], factor, scales[0]), bias1])
+        second = join_column([_draw_matrix(self.w2.T[order], factor, scales[1]), torch.ones(3, 3, 1), bias2])
+        reads = f"W1: what each of {units} bottleneck units (rows) reads of {channels} channels (columns); right, b1"
+        moves = "W2: how each bottleneck unit (rows) changes the gate of each channel (columns); below, b2"
+        bars = [ColorBar(t, *scale, DIVERGING) for t, scale in zip(("W1", "W2", "b1, b2"), scales, strict=True)]
+        return draw_sheet([(reads, first), (moves, second)], 1, title=self.site, bars=bars)
 
 
 def gate_weights(model: TappedModel, site: str) -> GateWeights:
-    """The two layers of a squeeze-and-excitation block, from its own weights.
+    """The two layers of a squeeze-and-excitation block.
 
     Raises:
         UnknownName: no such site.
-        ModelError: a block that is not made of two fully connected layers (or convolutions of one position).
+        ModelError: the block does not have exactly two fully connected layers (or 1 x 1 convolutions).
 
     >>> import featureviz as fv
     >>> weights = gate_weights(fv.load("embedded"), "features.9.block.2")
     >>> weights.w1.shape, weights.w2.shape
     (torch.Size([80, 320]), torch.Size([320, 80]))
     """
-    found = tapped(model).gates[site]
+    gate_site = tapped(model).gates[site]
     folded: list[tuple[str, Tensor, Tensor]] = []
-    linear = False  # whether the module before this one is
-    for name, module in _chain(model, found):
+    linear = False  # whether the previous module is linear
+    for name, module in _excitation_modules(model, gate_site):
         if linear and isinstance(module, _BatchNorm):
             folded[-1] = (folded[-1][0], *_fold(*folded[-1][1:], module))
         matrix = _matrix(module)
@@ -95,8 +83,8 @@ def gate_weights(model: TappedModel, site: str) -> GateWeights:
     if len(folded) != 2:
         names = ", ".join(f"{name} {list(w.shape)}" for name, w, _ in folded) or "none"
         raise ModelError(
-            f"gate {site!r} ({found.kind}) has {len(folded)} fully connected layers ({names}), not the two of a"
-            " squeeze-and-excitation block; effective() shows what drives its gates"
+            f"gate {site!r} ({gate_site.kind}) has {len(folded)} fully connected layers ({names}), not the two of a"
+            " squeeze-and-excitation block; gate_jacobian() shows what drives its gates"
         )
     (fc1, w1, b1), (fc2, w2, b2) = folded
     return GateWeights(site, fc1, fc2, w1, b1, w2, b2)
@@ -104,14 +92,11 @@ def gate_weights(model: TappedModel, site: str) -> GateWeights:
 
 @final
 @dataclass(frozen=True)
-class Effective:
-    """The effective path from every squeeze channel to every gate, at one squeeze.
+class GateJacobian:
+    """How every squeeze channel changes every gate, at one squeeze.
 
-    Attributes:
-        site: the block's name.
-        jacobian: ``[C,C]``; row c and column i hold ``dz_c / ds_i``, z the logits and s the squeeze.
-        squeeze: ``[C]``, where it was taken.
-        sd: ``[C]``, how far each squeeze channel varies, or None.
+    Row c and column i of ``jacobian`` ``[C,C]`` contain ``dz_c / ds_i`` with the logits z and the squeeze s, taken at
+    ``squeeze`` ``[C]``. ``sd`` ``[C]`` is the standard deviation of each squeeze channel, or None.
     """
 
     site: str
@@ -121,14 +106,14 @@ class Effective:
 
     @property
     def strength(self) -> Tensor:
-        """``[C,C]``: the Jacobian, or with ``sd`` what one standard deviation of channel i does to logit c."""
+        """``[C,C]``: the Jacobian; with ``sd``, the change of logit c for one standard deviation of channel i."""
         return self.jacobian if self.sd is None else self.jacobian * self.sd
 
     def drivers(self, gate: int, k: int = 5) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """The at most ``k`` channels that open a gate most, and those that close it most, with their strengths.
+        """The ``k`` channels that open a gate most, and those that close it most, with their strengths.
 
         Raises:
-            InvalidInput: a gate that is not there, or k below 1.
+            InvalidInput: a gate that does not exist, or k below 1.
         """
         count = len(self.jacobian)
         if not 0 <= gate < count or k < 1:
@@ -138,64 +123,59 @@ class Effective:
         return [p for p in pairs[:k] if p[1] > 0], [p for p in pairs[: -k - 1 : -1] if p[1] < 0]
 
     def picture(self, order: str = "modes") -> Tensor:
-        """The strengths as a signed heat map ``[3,H,W]``: red opens the gate, blue closes it.
+        """The strengths as a signed colour map ``[3,H,W]``: red opens the gate, blue closes it.
 
         ``order="modes"`` sorts gates and channels by the first pair of singular vectors, so that gates which open
-        together lie together, and says what share of the sum of squares that pair makes; ``"natural"`` leaves them
-        as they are numbered. The colours reach to all but the largest 0.5 % of the magnitudes.
+        together are neighbours. The title gives that pair's share of the sum of squares. ``"natural"`` keeps the order
+        of the numbers. The colour scale leaves out the largest 0.5 % of the magnitudes.
         """
         if order not in ("modes", "natural"):
             raise InvalidInput(f"order={order!r} was given; expected 'modes' or 'natural'")
         matrix, count = self.strength, len(self.jacobian)
         own = int((self.jacobian.diagonal() > 0).sum())
-        title, said = f"{self.site}: from squeeze to gates; {own} of {count} channels open their own", "as numbered"
+        title, sorting = f"{self.site}: from squeeze to gates; {own} of {count} channels open their own", "as numbered"
         if order == "modes":
             u, s, vh = torch.linalg.svd(matrix)
-            sign = u[:, 0].sum().sign()  # which of the two signs svd gives is chance
+            sign = u[:, 0].sum().sign()  # the sign that svd returns is arbitrary
             matrix = matrix[(sign * u[:, 0]).argsort(descending=True)][:, (sign * vh[0]).argsort(descending=True)]
             title += f"; first mode {100 * float(s[0] ** 2 / s.square().sum().clamp(min=1e-30)):.0f} %"
-            said = "sorted by the first singular vectors"
-        scale = _signed(matrix)
-        axes = f"gates (rows) by channels of the squeeze (columns), {said}"
-        unit = "dz / ds" if self.sd is None else "dz / ds, times the sd of s"
-        bar = Bar(unit, *scale, DIVERGING)
-        return labelled([(axes, _large(matrix, -(-_WIDE // count), scale))], 1, title=title, bars=[bar])
+            sorting = "sorted by the first singular vectors"
+        scale = _signed_limits(matrix)
+        axes = f"gates (rows) by channels of the squeeze (columns), {sorting}"
+        bar = ColorBar("dz / ds" if self.sd is None else "dz / ds, times the sd of s", *scale, DIVERGING)
+        return draw_sheet([(axes, _draw_matrix(matrix, -(-_WIDTH // count), scale))], 1, title=title, bars=[bar])
 
 
-def effective(model: TappedModel, site: str, squeeze: Tensor, sd: Tensor | None = None) -> Effective:
-    """How each squeeze channel moves each gate: the exact Jacobian ``dz_c / ds_i`` at a squeeze.
+def gate_jacobian(model: TappedModel, site: str, squeeze: Tensor, sd: Tensor | None = None) -> GateJacobian:
+    """The exact Jacobian ``dz_c / ds_i`` of a block's logits with respect to its squeeze.
 
-    Args:
-        model: any network with gates.
-        site: a gated block.
-        squeeze: ``[C]``, as the ``squeeze_mean`` of natural statistics; or ``[N,C]``, as ``squeezes`` measures:
-            their mean is taken, and of two or more the standard deviation, where ``sd`` is left out.
-        sd: ``[C]``, how far each channel varies on natural images: their ``squeeze_sd``.
+    ``squeeze`` is ``[C]``, such as ``squeeze_mean`` of natural statistics, and ``sd`` ``[C]`` the standard deviation of
+    each channel, such as ``squeeze_sd``. With a squeeze ``[N,C]``, as ``squeezes`` returns, the Jacobian is taken at
+    their mean, and ``sd`` defaults to their standard deviation.
 
     Raises:
         UnknownName: no such site.
         InvalidInput: a squeeze or sd of another shape.
-        ModelError: a block whose logits are no function of the squeeze alone, or a spatial gate.
+        ModelError: the block's logits are not a function of the squeeze alone, or the gate is spatial.
 
     >>> import featureviz as fv
     >>> model = fv.load("embedded")
-    >>> seen = squeezes(model, "features.9.block.2", torch.rand(4, 3, 96, 96))
-    >>> effective(model, "features.9.block.2", seen).jacobian.shape
+    >>> squeeze = squeezes(model, "features.9.block.2", torch.rand(4, 3, 96, 96))
+    >>> gate_jacobian(model, "features.9.block.2", squeeze).jacobian.shape
     torch.Size([320, 320])
     """
-    found = tapped(model).gates[site]
-    logits = excitation(model, found)
+    gate_site = tapped(model).gates[site]
+    logits = excitation(model, gate_site)
     squeeze = squeeze[None] if squeeze.ndim == 1 else squeeze
-    for what, given in (("squeeze", squeeze), ("sd", sd)):
-        if given is not None and (
-            given.shape[-1] != found.channels or given.ndim > 2 or not torch.isfinite(given).all()
-        ):
-            raise InvalidInput(f"a {what} {list(given.shape)} was given; expected [{found.channels}], finite numbers")
-    if sd is None and len(squeeze) > 1:
-        sd = squeeze.std(0)
-    at = squeeze.float().mean(0).to(model.device)
-    jacobian: Any = torch.func.jacrev(lambda s: logits(s[None])[0])(at)
-    return Effective(site, jacobian.detach().cpu(), at.cpu(), None if sd is None else sd.float().cpu())
+    sd = squeeze.std(0) if sd is None and len(squeeze) > 1 else sd
+    for what, given in (("squeeze", squeeze), ("sd", squeeze if sd is None else sd)):
+        if given.shape[-1] != gate_site.channels or given.ndim > 2 or not torch.isfinite(given).all():
+            raise InvalidInput(
+                f"a {what} {list(given.shape)} was given; expected [{gate_site.channels}], finite numbers"
+            )
+    mean = squeeze.float().mean(0).to(model.device)
+    jacobian: Any = torch.func.jacrev(lambda s: logits(s[None])[0])(mean)
+    return GateJacobian(site, jacobian.detach().cpu(), mean.cpu(), None if sd is None else sd.float().cpu())
 
 
 def squeezes(model: TappedModel, site: str, images: Tensor) -> Tensor:
@@ -205,44 +185,43 @@ def squeezes(model: TappedModel, site: str, images: Tensor) -> Tensor:
     >>> squeezes(fv.load("embedded"), "features.9.block.2", torch.rand(2, 3, 96, 96)).shape
     torch.Size([2, 320])
     """
-    found = tapped(model).gates[site]
+    gate_site, layer = tapped(model).gates[site], PRE_GATE + site
     with torch.no_grad():
-        layer = f"pregate:{site}"
-        return found.squeezed(model(images.to(model.device), [layer])[layer]).float().cpu()
+        return gate_site.squeezed(model(images.to(model.device), [layer])[layer]).float().cpu()
 
 
-def _signed(values: Tensor) -> tuple[float, float]:
-    return limits(values, name=DIVERGING, share=_SHARE)
+def _signed_limits(values: Tensor) -> tuple[float, float]:
+    return limits(values, name=DIVERGING, share=COLOR_SHARE)
 
 
-def _large(matrix: Tensor, factor: int, scale: tuple[float, float]) -> Tensor:
-    return heat(matrix.repeat_interleave(factor, 0).repeat_interleave(factor, 1), *scale, DIVERGING)
+def _draw_matrix(matrix: Tensor, factor: int, scale: tuple[float, float]) -> Tensor:
+    return colormap(matrix.repeat_interleave(factor, 0).repeat_interleave(factor, 1), *scale, DIVERGING)
 
 
-def _chain(model: TappedModel, site: GateSite) -> list[tuple[str, nn.Module]]:
-    """The innermost modules that run from fc1 up to the gate, in order."""
+def _excitation_modules(model: TappedModel, site: GateSite) -> list[tuple[str, nn.Module]]:
+    """The modules without children that run from fc1 up to the gate, in order."""
     if not site.fc1:
         raise ModelError(
             f"gate {site.name!r} ({site.kind}) has no layer that reads the mean of the map and nothing else, so it"
             " has no two layers between a squeeze and its logits"
         )
-    ran: list[tuple[str, nn.Module]] = []
+    modules: list[tuple[str, nn.Module]] = []
 
-    def note(name: str, module: nn.Module, _args: Any) -> None:
-        if (ran or name == site.fc1) and not f"{name}.".startswith(f"{site.gate}."):
-            ran.append((name, module))
+    def hook(name: str, module: nn.Module, _args: Any) -> None:
+        if (modules or name == site.fc1) and not f"{name}.".startswith(f"{site.gate}."):
+            modules.append((name, module))
 
     running = model.isolated()
     for name, module in running.net.named_modules():
         if name and not any(module.children()):
-            module.register_forward_pre_hook(partial(note, name))
+            module.register_forward_pre_hook(partial(hook, name))
     with torch.no_grad():
         running.read(model.noise_images(), {"z": site.logits})
-    return ran
+    return modules
 
 
 def _matrix(module: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """Weight ``[out,in]`` and bias ``[out]`` of a layer that mixes channels at one position; else None."""
+    """Weight ``[out,in]`` and bias ``[out]`` of a linear layer or a 1 x 1 convolution; None for other modules."""
     if isinstance(module, nn.Linear):
         weight = module.weight
     elif isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == 1 and set(module.kernel_size) == {1}:
@@ -255,9 +234,9 @@ def _matrix(module: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 
 def _fold(weight: Tensor, bias: Tensor, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """A layer and the batch normalisation behind it, in eval mode, as one layer."""
+    """The weight and bias of one layer that equals a layer and the batch normalisation after it, in eval mode."""
     if norm.running_mean is None or norm.running_var is None:
-        raise ModelError("a batch norm behind a fully connected layer keeps no running statistics to fold into it")
+        raise ModelError("a batch norm after a fully connected layer has no running statistics, so it cannot be folded")
     mean, variance = norm.running_mean.detach().float().cpu(), norm.running_var.detach().float().cpu()
     scale = (variance + norm.eps).rsqrt()
     if norm.weight is not None:

@@ -1,1 +1,1 @@
-"""What a network does on natural images, measured."""
+"""How gates behave on natural images."""

@@ -1,28 +1,26 @@
-"""The natural images at the ends of a gate's range, seen again."""
+"""The natural images at the ends of a gate's range, loaded again, and an even sample of a source of images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
+from featureviz.lab.statistics.gate_statistics import Example, GateStatistics
 from featureviz.lab.statistics.pictures import Batch, Pictures, Source, batches, read_picture
 from featureviz.network.model import TappedModel
 from featureviz.objectives.gate_leaves import Gate
 
-if TYPE_CHECKING:
-    from featureviz.lab.statistics.gate_statistics import Example, GateStatistics
-
-TOLERANCE = 0.05  # natural sd: decoders and machines differ by less
+TOLERANCE = 0.05  # natural sd: the same image read by other decoders and machines differs by less
 
 
 @final
 @dataclass(frozen=True)
-class Sight:
+class ExampleImage:
     """A natural image ``[3,H,W]``, its number and name in the statistics, and the gate's logit and value on it."""
 
     image: int
@@ -32,57 +30,54 @@ class Sight:
     picture: Tensor
 
 
-def sights(
+def load_examples(
     model: TappedModel, natural: GateStatistics, site: str, unit: int, source: Source, most: int = 8
-) -> tuple[list[Sight], list[Sight]]:
-    """The images that a gate is shut on most, and open on most, outermost first; none that ``source`` does not hold.
+) -> tuple[list[ExampleImage], list[ExampleImage]]:
+    """The images with the lowest and with the highest logits of a gate, the most extreme first.
 
-    Args:
-        model: the network that was measured.
-        natural: its statistics.
-        site: the block.
-        unit: the gate.
-        source: where the images came from: ``Pictures``, or a tensor; of other sources none is found.
-        most: so many of each, at most half of the images.
+    ``source`` are the images that were measured, ``Pictures`` or a tensor; images that it does not contain are left
+    out. There are at most ``most`` images at each end, and at most half of all images.
 
     Raises:
-        InvalidInput: an image is there but has another logit: the statistics are of another network or other images.
+        InvalidInput: an image has another logit than in the statistics, so these are of another network or source.
 
     >>> import featureviz as fv
     >>> model, images = fv.load("embedded"), torch.rand(4, 3, 64, 64)
     >>> natural = fv.lab.GateStatistics.measure(model, images)
-    >>> low, high = sights(model, natural, "features.9.block.2", 7, images)
+    >>> low, high = load_examples(model, natural, "features.9.block.2", 7, images)
     >>> len(low), low[0].logit < low[1].logit < high[1].logit < high[0].logit
     (2, True)
     """
+    gate = Gate(site, unit)
     low, high = natural.examples(site, unit, min(most, natural.count // 2))
-    return _seen(model, natural, Gate(site, unit), source, low), _seen(model, natural, Gate(site, unit), source, high)
+    return _load(model, natural, gate, source, low), _load(model, natural, gate, source, high)
 
 
-def _seen(
+def _load(
     model: TappedModel, natural: GateStatistics, gate: Gate, source: Source, examples: Sequence[Example]
-) -> list[Sight]:
-    pairs = [(e, p) for e in examples if (p := _picture(source, e)) is not None]
+) -> list[ExampleImage]:
+    pairs = [(e, p) for e in examples if (p := _find_picture(source, e)) is not None]
     if not pairs:
         return []
     site, unit = gate.site_name, gate.units[0]
     with torch.no_grad():
-        taken = model(torch.stack([p for _, p in pairs]).to(model.device), [*gate.layers, gate.value_layer])
-    logits, values = gate(taken).float().cpu().tolist(), gate.value(taken).float().cpu().tolist()
-    slack = TOLERANCE * float(natural[site].logit_sd[unit]) + 1e-3
+        images = torch.stack([p for _, p in pairs]).to(model.device)
+        activations = model(images, [*gate.layers, gate.value_layer])
+    logits, values = gate(activations).float().cpu().tolist(), gate.value(activations).float().cpu().tolist()
+    tolerance = TOLERANCE * float(natural[site].logit_sd[unit]) + 1e-3
     for (example, _), logit in zip(pairs, logits, strict=True):
-        if not abs(logit - example.logit) <= slack:
+        if not abs(logit - example.logit) <= tolerance:
             raise InvalidInput(
                 f"image {example.name or example.image} brings {gate.spec} to {logit:.3f}, but the statistics say"
                 f" {example.logit:.3f}: they are of another network or other pictures; measure again"
             )
     return [
-        Sight(e.image, e.name, logit, value, picture)
+        ExampleImage(e.image, e.name, logit, value, picture)
         for (e, picture), logit, value in zip(pairs, logits, values, strict=True)
     ]
 
 
-def _picture(source: Source, example: Example) -> Tensor | None:
+def _find_picture(source: Source, example: Example) -> Tensor | None:
     if isinstance(source, Tensor):
         return source[example.image].float() if example.image < len(source) else None
     if not isinstance(source, Pictures) or example.name not in source.names:
@@ -90,24 +85,24 @@ def _picture(source: Source, example: Example) -> Tensor | None:
     path = source.paths[source.names.index(example.name)]
     try:
         return read_picture(path, source.size)
-    except Exception:  # decoders raise whatever they like; it could be read when it was measured
+    except Exception:  # decoders raise many types; the file may have changed since it was measured
         return None
 
 
-def spread_over(source: Source, size: tuple[int, int], most: int) -> Tensor:
-    """At most ``most`` images ``[N,3,H,W]``, evenly spaced in a folder or a tensor, else the first."""
+def sample_evenly(source: Source, size: tuple[int, int], most: int) -> Tensor:
+    """At most ``most`` images ``[N,3,H,W]``: evenly spaced ones of a folder or a tensor, otherwise the first ones."""
     if isinstance(source, Pictures):
-        keep = _spaced(len(source), most)
-        source = Pictures([source.paths[i] for i in keep], source.size)
+        source = Pictures([source.paths[i] for i in spaced_indices(len(source), most)], source.size)
     elif isinstance(source, Tensor):
-        source = source[_spaced(len(source), most)]
-    taken: list[Batch] = []
+        source = source[spaced_indices(len(source), most)]
+    kept: list[Batch] = []
     for batch in batches(source, size):
-        taken.append(batch)
-        if sum(len(b.images) for b in taken) >= most:
+        kept.append(batch)
+        if sum(len(b.images) for b in kept) >= most:
             break
-    return torch.cat([b.images for b in taken])[:most] if taken else torch.zeros(0, 3, *size)
+    return torch.cat([b.images for b in kept])[:most] if kept else torch.zeros(0, 3, *size)
 
 
-def _spaced(count: int, most: int) -> list[int]:
+def spaced_indices(count: int, most: int) -> list[int]:
+    """At most ``most`` indices below ``count``, evenly spaced from 0."""
     return [i * count // min(most, count) for i in range(min(most, count))]

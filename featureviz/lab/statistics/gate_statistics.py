@@ -1,4 +1,4 @@
-"""How the gates of a network behave on natural images."""
+"""How all channel gates of a network behave on natural images."""
 
 from __future__ import annotations
 
@@ -15,40 +15,24 @@ from tqdm import tqdm
 
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.files import write_bytes
-from featureviz.lab.statistics import report
-from featureviz.lab.statistics.measuring import OPEN as OPEN
-from featureviz.lab.statistics.measuring import SHUT as SHUT
-from featureviz.lab.statistics.measuring import Seen
+from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
-from featureviz.lab.statistics.site_statistics import SiteStatistics
+from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
 from featureviz.network.model import TappedModel, tapped
 
-# Fine in the tails, where renders are judged; min and max are the ends.
-LEVELS = (
-    0.0,
-    0.001,
-    0.002,
-    0.005,
-    0.01,
-    0.02,
-    0.05,
-    *(i / 20 for i in range(2, 19)),
-    0.95,
-    0.98,
-    0.99,
-    0.995,
-    0.998,
-    0.999,
-    1.0,
-)
+LEVELS = (  # dense in the tails, where renders lie; the ends are the minimum and the maximum
+    0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(i / 20 for i in range(2, 19)),
+    0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0,
+)  # fmt: skip
 COMPACT = (
     "quantiles", "logit_mean", "logit_sd", "value_mean", "value_sd", "closed", "opened", "static_share",
     "effective_rank", "eta_squared", "squeeze_quantiles", "squeeze_mean", "squeeze_sd",
 )  # fmt: skip
+Quantity = Literal["logits", "squeeze"]
 
 
 class Example(NamedTuple):
-    """An image at an end of a gate's range: its number, its name where known, and the logit."""
+    """An image at an end of a gate's range: its number, its name if known, and the gate's logit."""
 
     image: int
     name: str | None
@@ -57,35 +41,28 @@ class Example(NamedTuple):
 
 @final
 class GateStatistics:
-    """Every gate's distribution over ``count`` natural images.
+    """The distribution of every channel gate over ``count`` natural images.
 
-    Percentiles are of logits, which order images where gate values have saturated. Quantiles are exact in the tails (as
-    far as the extremes reach) and everywhere if ``count`` is at most twice their number; in the middle they are off by
-    less than 1/255 of the range from the smallest to the largest, usually far less.
+    Percentiles are those of logits, because logits still order images on which the gate's value is saturated.
+    Quantiles are exact among the kept extremes, and everywhere if ``count`` is at most twice the number of extremes.
+    Between the extremes the error is below 1/255 of the range from the smallest to the largest, usually far below.
 
     Attributes:
-        sites: block to ``SiteStatistics``; ``statistics[block]`` is the same with a helpful error.
-        count: images seen.
-        classes: the names of the classes seen, or their numbers; empty without labels.
-        class_counts: how many images of each.
-        sample: numbers ``[R]`` of a uniform sample of the images (Vitter 1985).
-        names: image number to name, of the images among the extremes and in the sample, where known.
+        sites: block to ``SiteStatistics``; ``statistics[block]`` gives the same with a helpful error.
+        count: the number of images.
+        classes: the names of the classes, or their numbers; empty without labels.
+        class_counts: the number of images of each class.
+        sample: the numbers ``[R]`` of a uniform sample of the images (Vitter 1985).
+        names: image number to name, for the images among the extremes and in the sample, if known.
         skipped: files that could not be read.
-        interrupted: Ctrl-C ended the measurement early; what is here is of the images seen until then.
+        interrupted: Ctrl-C ended the measurement; the statistics are of the images measured until then.
     """
 
     def __init__(
-        self,
-        sites: Mapping[str, SiteStatistics],
-        count: int,
-        *,
-        classes: Sequence[str] = (),
-        class_counts: Sequence[int] = (),
-        sample: Tensor | None = None,
-        names: Mapping[int, str] | None = None,
-        skipped: Sequence[Skipped] = (),
-        interrupted: bool = False,
-    ) -> None:
+        self, sites: Mapping[str, SiteStatistics], count: int, *, classes: Sequence[str] = (),
+        class_counts: Sequence[int] = (), sample: Tensor | None = None, names: Mapping[int, str] | None = None,
+        skipped: Sequence[Skipped] = (), interrupted: bool = False,
+    ) -> None:  # fmt: skip
         self.sites, self.count = dict(sites), count
         self.classes, self.class_counts = tuple(classes), tuple(class_counts)
         self.sample = torch.zeros(0, dtype=torch.int64) if sample is None else sample
@@ -98,32 +75,27 @@ class GateStatistics:
 
     @classmethod
     def measure(
-        cls,
-        model: TappedModel,
-        pictures: Source,
-        *,
-        progress: bool = False,
-        extremes: int = 64,
-        sample: int = 1024,
+        cls, model: TappedModel, pictures: Source, *, progress: bool = False, extremes: int = 64, sample: int = 1024,
         seed: int = 0,
-    ) -> GateStatistics:
-        """Measure every channel gate on ``pictures``, in one pass and in memory that does not grow with them.
+    ) -> GateStatistics:  # fmt: skip
+        """Measure every channel gate on ``pictures`` in one pass.
 
-        Only the images' names grow with their number. Ctrl-C after the second image returns what there is.
+        The memory does not grow with the number of pictures, except for their names. Ctrl-C after the second image
+        returns the statistics so far.
 
         Args:
             model: a wrapped network with gated blocks.
-            pictures: a folder, whose pictures are cropped to the model's own size; or ``Pictures``, a tensor
-                ``[N,C,H,W]`` in [0,1], or anything that yields such tensors or (images, labels) pairs, as they are:
-                the network sees them at the size they come in.
+            pictures: a folder, whose pictures are cropped to the model's input size. Or ``Pictures``, a tensor
+                ``[N,C,H,W]`` in [0,1], or anything that yields such tensors or (images, labels) pairs: the network
+                gets these at the size that they have.
             progress: show a bar.
             extremes: how many of the smallest and of the largest logits of each gate are kept exactly.
-            sample: how many images' logits and squeezes are kept, drawn uniformly.
-            seed: of that draw, which depends on nothing else but the number of images.
+            sample: the number of images whose logits and squeezes are kept, drawn uniformly.
+            seed: of the sample, which depends on the seed and the number of images only.
 
         Raises:
             ModelError: the network has no channel gates, or a gate is not finite on an image.
-            InvalidInput: fewer than 2 images, or images and labels that do not fit (``batches``).
+            InvalidInput: fewer than 2 images, or images and labels that ``batches`` refuses.
 
         >>> import featureviz as fv
         >>> natural = GateStatistics.measure(fv.load("embedded"), torch.rand(4, 3, 64, 64))
@@ -140,76 +112,76 @@ class GateStatistics:
             )
         size = model.input_size((224, 224))
         source = Pictures(pictures, size) if isinstance(pictures, str | os.PathLike) else pictures
-        seen, names, interrupted = Seen.nothing(sites, extremes), dict[int, str](), False
+        running, names, interrupted = RunningStatistics.empty(sites, extremes), dict[int, str](), False
         total = len(source) if isinstance(source, Pictures | Tensor) else None
         with tqdm(total=total, desc="gates", disable=not progress, unit="image") as bar:
             try:
                 for batch in batches(source, size):
-                    names.update(enumerate(batch.names or (), seen.count))
-                    seen = seen.add(model, batch, sample, seed)
+                    names.update(enumerate(batch.names or (), running.count))
+                    running = running.add(model, batch, sample, seed)
                     bar.update(len(batch.images))
             except KeyboardInterrupt:
-                if seen.count < 2:
+                if running.count < 2:
                     raise
                 interrupted = True
-        skipped = source.skipped if isinstance(source, Pictures) else ()
-        if seen.count < 2:
-            left = f" ({len(skipped)} files could not be read)" if skipped else ""
-            raise InvalidInput(
-                f"{seen.count} images{left} and {len(sites)} gated blocks were given; expected at least 2 and 1"
-            )
-        return cls._of(seen, source.classes if isinstance(source, Pictures) else (), names, skipped, interrupted)
+        return cls._from_running(running, source, names, interrupted)
 
     @classmethod
-    def _of(
-        cls,
-        seen: Seen,
-        classes: tuple[str, ...],
-        names: Mapping[int, str],
-        skipped: Sequence[Skipped],
-        interrupted: bool,
+    def _from_running(
+        cls, running: RunningStatistics, source: Source, names: Mapping[int, str], interrupted: bool
     ) -> GateStatistics:
-        first = next(iter(seen.blocks.values())).classes
+        skipped, classes = (source.skipped, source.classes) if isinstance(source, Pictures) else ((), ())
+        if running.count < 2:
+            left = f" ({len(skipped)} files could not be read)" if skipped else ""
+            raise InvalidInput(
+                f"{running.count} images{left} and {len(running.blocks)} gated blocks were given; expected at least 2"
+                " and 1"
+            )
+        first = next(iter(running.blocks.values())).classes
         sites = {
-            name: SiteStatistics(block.parts(LEVELS), name, labelled=len(first.classes) > 0)
-            for name, block in seen.blocks.items()
+            name: SiteStatistics(block.to_tensors(LEVELS), name, labelled=len(first.classes) > 0)
+            for name, block in running.blocks.items()
         }
-        kept = [
-            seen.images,
-            *(s.part(k).flatten() for s in sites.values() for k in ("lowest_images", "highest_images")),
-        ]
+        ends = [end.flatten() for s in sites.values() for end in (s.lowest_images, s.highest_images)]
         return cls(
             sites,
-            seen.count,
+            running.count,
             classes=[classes[i] if classes else str(i) for i in first.classes.tolist()],
             class_counts=first.counts.tolist(),
-            sample=seen.images,
-            names={i: names[i] for i in torch.cat(kept).unique().tolist() if i in names},
+            sample=running.sample,
+            names={i: names[i] for i in torch.cat([running.sample, *ends]).unique().tolist() if i in names},
             skipped=skipped,
             interrupted=interrupted,
         )
 
-    def percentile(
-        self, site: str, unit: int, logits: Tensor, *, of: Literal["logits", "squeeze"] = "logits"
-    ) -> Tensor:
-        """Where ``logits``, or squeezes, stand among natural images, 0 to 100, interpolated between quantiles.
+    def check_fits(self, model: TappedModel, site: str) -> None:
+        """Raise ``InvalidInput`` if the block of that name has another number of gates in ``model``."""
+        channels, measured = model.gates[site].channels, self[site].logit_mean.numel()
+        if measured != channels:
+            raise InvalidInput(
+                f"the statistics of {site!r} are of {measured} gates, the network's block has {channels}: they are of"
+                " another network; measure again"
+            )
 
-        Below the smallest natural one it is 0, above the largest 100.
+    def percentile(self, site: str, unit: int, logits: Tensor, *, of: Quantity = "logits") -> Tensor:
+        """The percentiles, 0 to 100, of ``logits`` or squeezes of one gate among natural images.
+
+        The percentile is interpolated between quantiles; it is 0 below the smallest natural one, 100 above the largest.
         """
         known = self[site].quantiles if of == "logits" else self[site].squeeze_quantiles
         _check_unit(site, unit, known)
         q = known[:, unit].contiguous()
         levels = torch.tensor(LEVELS, dtype=q.dtype)
         ranks = []
-        for after in (False, True):  # a gate that stands still has one logit, and that is in the middle
+        for after in (False, True):  # the mean of both ranks puts the one logit of a constant gate at 50
             right = torch.searchsorted(q, logits.to(q.dtype).contiguous(), right=after).clamp(1, len(q) - 1)
             low, high = q[right - 1], q[right]
             share = ((logits - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
             ranks.append(levels[right - 1] + share * (levels[right] - levels[right - 1]))
         return 50 * (ranks[0] + ranks[1])
 
-    def quantile(self, site: str, level: float, *, of: Literal["logits", "squeeze"] = "logits") -> Tensor:
-        """``[C]``: the logit, or the squeeze, that this share of natural images stays below; level from 0 to 1."""
+    def quantile(self, site: str, level: float, *, of: Quantity = "logits") -> Tensor:
+        """``[C]``: the logit, or squeeze, below which a share ``level`` (0 to 1) of the natural images lies."""
         if not 0 <= level <= 1:
             raise InvalidInput(f"level={level} was given; expected a share from 0 to 1")
         known = self[site].quantiles if of == "logits" else self[site].squeeze_quantiles
@@ -218,56 +190,55 @@ class GateStatistics:
         return torch.lerp(known[right - 1], known[right], share)
 
     def examples(self, site: str, unit: int, most: int = 8) -> tuple[list[Example], list[Example]]:
-        """The images with the smallest and with the largest logits of a gate, outermost first."""
+        """The images with the smallest and with the largest logits of a gate, the most extreme first."""
         s = self[site]
-        ends = ((s.lowest, s.lowest_images), (s.highest, s.highest_images))
         _check_unit(site, unit, s.lowest)
         low, high = (
             [
                 Example(image, self.names.get(image), logit)
                 for image, logit in zip(images[:most, unit].tolist(), logits[:most, unit].tolist(), strict=True)
             ]
-            for logits, images in ends
+            for logits, images in ((s.lowest, s.lowest_images), (s.highest, s.highest_images))
         )
         return low, high
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dictionary a block, for JSON: shares from 0 to 1, means over its gates; None for what is not known."""
-        return [report.row(name, site) for name, site in self.sites.items()]
+        """A dictionary for each block, for JSON: means over its gates, shares from 0 to 1, None for the unknown."""
+        return [site.row() for site in self.sites.values()]
 
     def table(self) -> str:
-        """A line a block: mean and sd of values, shares in percent, effective rank of co-gating, eta squared.
+        """A line for each block: mean and sd of values, shares in percent, effective rank, eta squared.
 
         >>> import featureviz as fv
         >>> print(fv.lab.natural_gates().table().splitlines()[0])
         block               gates   mean     sd  saturated  static  eff. rank
         """
-        return report.table(self.rows())
+        return format_table(self.rows())
 
     def save(self, path: str | os.PathLike[str], *, compact: bool = False) -> None:
-        """Tensors and plain values, readable with ``weights_only=True``.
+        """Write tensors and plain values that ``torch.load`` reads with ``weights_only=True``.
 
-        ``compact`` keeps quantiles, means, sds and shares, in half precision: what a percentile and a table need.
+        ``compact`` keeps only quantiles, means, sds and shares, in half precision: enough for percentiles and tables.
         """
         about: dict[str, Any] = {"interrupted": self.interrupted, "classes": list(self.classes)}
         about |= {"class_counts": list(self.class_counts), "skipped": [tuple(s) for s in self.skipped]}
         if not compact:
             about |= {"sample": self.sample, "names": self.names}
-        tables = {
-            name: {k: _half(v) if compact else v for k, v in site.parts.items() if not compact or k in COMPACT}
-            for name, site in self.sites.items()
+        sites = {
+            name: {k: _to_half(v) if compact else v for k, v in s.tensors.items() if not compact or k in COMPACT}
+            for name, s in self.sites.items()
         }
         file = io.BytesIO()
-        torch.save({"count": self.count, "levels": list(LEVELS), "sites": tables, "about": about}, file)
+        torch.save({"count": self.count, "levels": list(LEVELS), "sites": sites, "about": about}, file)
         write_bytes(Path(path), file.getvalue())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GateStatistics:
-        """What ``save`` wrote; a file that is none, or has other levels, is an ``InvalidInput``."""
+        """Read a file that ``save`` wrote; any other file, or one with other levels, raises ``InvalidInput``."""
         try:
             saved = torch.load(path, weights_only=True, map_location="cpu")
             levels, count, tables, about = saved["levels"], saved["count"], saved["sites"], saved.get("about", {})
-        except Exception as error:  # torch has many ways to say that a file is not its own
+        except Exception as error:  # torch raises many types for files that it cannot read
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InvalidInput(
                 f"{path} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
@@ -276,7 +247,7 @@ class GateStatistics:
             raise InvalidInput(f"{path} holds quantiles at other levels; measure the statistics again")
         labelled = bool(about.get("classes"))
         sites = {
-            name: SiteStatistics({k: _full(v) for k, v in table.items()}, name, labelled)
+            name: SiteStatistics({k: _to_full(v) for k, v in table.items()}, name, labelled)
             for name, table in tables.items()
         }
         return cls(sites, count, **{**about, "skipped": [Skipped(*s) for s in about.get("skipped", ())]})
@@ -288,11 +259,11 @@ def _check_unit(site: str, unit: int, known: Tensor) -> None:
         raise InvalidInput(f"unit {unit} of {site!r} was asked for; it has {count}: 0 to {count - 1}")
 
 
-def _half(tensor: Tensor) -> Tensor:
-    """In half precision, if its range allows that."""
+def _to_half(tensor: Tensor) -> Tensor:
+    """In half precision if the range of half precision allows it."""
     half = tensor.half()
     return half if bool(half.isfinite().all()) else tensor
 
 
-def _full(tensor: Tensor) -> Tensor:
+def _to_full(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype == torch.float16 else tensor

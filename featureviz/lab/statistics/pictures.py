@@ -1,4 +1,4 @@
-"""Natural images from a folder, or from whatever yields tensors, as batches."""
+"""Natural images as batches: from a folder, a tensor, or anything that yields tensors."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import Any, NamedTuple, final
 
+import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
 from featureviz.image.base import Size, height_width
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 BATCH = 32
@@ -26,7 +25,7 @@ PathLike = str | os.PathLike[str]
 
 
 class Batch(NamedTuple):
-    """Images ``[B,C,H,W]`` in [0,1], their class numbers ``[B]`` and their names, where these are known."""
+    """Images ``[B,C,H,W]`` in [0,1], and their class numbers ``[B]`` and names if they are known."""
 
     images: Tensor
     labels: Tensor | None = None
@@ -34,7 +33,7 @@ class Batch(NamedTuple):
 
 
 class Skipped(NamedTuple):
-    """A file that could not be read, and why."""
+    """A file that could not be read, and the reason."""
 
     path: str
     reason: str
@@ -42,24 +41,24 @@ class Skipped(NamedTuple):
 
 @final
 class Pictures:
-    """A folder's pictures, or those of a list of paths, as batches ``[B,3,H,W]`` in [0,1].
+    """The pictures of a folder, or of a list of paths, as batches ``[B,3,H,W]`` in [0,1].
 
     Args:
-        source: a folder, searched with its sub-folders for png, jpg, jpeg, webp, bmp, gif, tif and tiff, hidden names
-            left out; or a list of paths.
+        source: a folder, which is searched with its sub-folders for png, jpg, jpeg, webp, bmp, gif, tif and tiff
+            files without hidden ones; or a list of paths.
         size: the side of the square in pixels, or (height, width).
-        batch: pictures a batch; the last may be smaller.
+        batch: pictures in a batch; the last batch may be smaller.
 
-    The order is that of the sorted paths, or the list's own. Each picture is turned by its EXIF orientation, scaled
-    with antialiasing until it just covers ``size`` (bilinear, as torchvision's classifiers are evaluated) and cropped
-    in the centre. Transparency is laid over white; 16-bit grey keeps its range; of an animation the first frame counts.
-    Where every file of a folder lies in a sub-folder, the name of the first is its class: ``classes`` are the sorted
-    names, labels index them. Only one batch is in memory.
+    The order is that of the sorted paths, or of the list. Each picture is turned by its EXIF orientation, scaled with
+    antialiasing until it just covers ``size`` (bilinear, as torchvision evaluates its classifiers) and cropped at the
+    centre. Transparent pixels are shown on white. Grey pictures of 16 bits keep their range. An animation gives its
+    first frame. If every file of a folder is in a sub-folder, the name of the first sub-folder is its class:
+    ``classes`` are the sorted names, and labels are indices of them. Only one batch is in memory.
 
-    A file that cannot be read is left out and noted in ``skipped``, which starts anew with each iteration.
+    A file that cannot be read is left out and recorded in ``skipped``, which each iteration starts anew.
 
     Raises:
-        InvalidInput: no such folder, nothing in it, or, at the end of an iteration, not one file that could be read.
+        InvalidInput: no such folder, no picture in it, or (at the end of an iteration) no file that could be read.
 
     >>> import tempfile, imageio.v3 as iio
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -75,22 +74,22 @@ class Pictures:
             raise InvalidInput(f"batch={batch} was given; expected at least 1 picture")
         self.size, self.batch = height_width(size), batch
         self.skipped: list[Skipped] = []
-        self._folders: list[Skipped] = []  # that could not be listed
+        self._folders: list[Skipped] = []  # folders that could not be listed
         if isinstance(source, str | os.PathLike):
             root = Path(source)
-            self.paths, self._folders = _found(root)
+            self.paths, self._folders = _search(root)
             self.names = tuple(path.relative_to(root).as_posix() for path in self.paths)
         else:
-            self.paths = _listed(source)
+            self.paths = _check_paths(source)
             self.names = tuple(path.as_posix() for path in self.paths)
-        parts = [PurePath(name).parts for name in self.names]
-        nested = isinstance(source, str | os.PathLike) and all(len(part) > 1 for part in parts)
-        self.classes = tuple(sorted({part[0] for part in parts})) if nested else ()
+        folders = [PurePath(name).parts[:-1] for name in self.names]
+        nested = isinstance(source, str | os.PathLike) and all(folders)
+        self.classes = tuple(sorted({folder[0] for folder in folders})) if nested else ()
         number = {name: i for i, name in enumerate(self.classes)}
-        self._labels = [number[part[0]] for part in parts] if nested else None
+        self._labels = [number[folder[0]] for folder in folders] if nested else None
 
     def __len__(self) -> int:
-        """How many files there are; those that cannot be read count."""
+        """The number of files, including those that cannot be read."""
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -101,7 +100,7 @@ class Pictures:
         for number, path in enumerate(self.paths):
             try:
                 images.append(read_picture(path, self.size))
-            except Exception as error:  # decoders raise whatever they like on a broken file
+            except Exception as error:  # decoders raise many types of errors on a broken file
                 self.skipped.append(Skipped(str(path), f"{type(error).__name__}: {error}".splitlines()[0]))
                 continue
             kept.append(number)
@@ -117,87 +116,80 @@ class Pictures:
                 f"none of {len(self.paths)} files could be read as a picture; the first, {first.path}: {first.reason}"
             )
 
-    def __repr__(self) -> str:
-        height, width = self.size
-        classes = f" of {len(self.classes)} classes" if self.classes else ""
-        return f"Pictures({len(self):,} files{classes}, {height}x{width})"
-
     def _batch(self, images: list[Tensor], kept: list[int]) -> Batch:
         labels = None if self._labels is None else torch.tensor([self._labels[i] for i in kept])
         return Batch(torch.stack(images), labels, tuple(self.names[i] for i in kept))
 
 
 def read_picture(path: PathLike, size: Size) -> Tensor:
-    """One file as ``[3,H,W]`` in [0,1], scaled until it covers ``size`` and cropped in the centre.
+    """A file as ``[3,H,W]`` in [0,1], scaled until it covers ``size`` and cropped at the centre.
 
-    Raises whatever the decoder raises on a file that is no picture.
+    A file that is not a picture raises the error of the decoder.
     """
-    from PIL import Image, ImageOps
-
     height, width = height_width(size)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about files that are read all the same: size, odd tags, palettes
-        with Image.open(path) as opened:
-            picture = _plain(ImageOps.exif_transpose(opened))
-        scale = min(picture.width / width, picture.height / height)
-        left, top = (picture.width - scale * width) / 2, (picture.height - scale * height) / 2
-        right, bottom = min(left + scale * width, picture.width), min(top + scale * height, picture.height)  # rounding
-        small = picture.resize(
-            (width, height), Image.Resampling.BILINEAR, box=(max(0.0, left), max(0.0, top), right, bottom)
-        )
+        warnings.simplefilter("ignore")  # such as those about large files, unusual tags and palettes
+        picture = _decode(path)
+    scale = min(picture.width / width, picture.height / height)
+    left, top = (picture.width - scale * width) / 2, (picture.height - scale * height) / 2
+    # Rounding may put the right and the lower edge outside of the picture.
+    right, bottom = min(left + scale * width, picture.width), min(top + scale * height, picture.height)
+    box = (max(0.0, left), max(0.0, top), right, bottom)
+    small = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
     pixels = torch.from_numpy(np.array(small, dtype=np.float32))
     if small.mode == "F":
         return pixels.clamp(0, 1).expand(3, height, width).clone()
     return (pixels / 255).movedim(-1, 0).contiguous()
 
 
-def _plain(picture: Image.Image) -> Image.Image:
-    """As RGB, or grey in [0,1] as mode F where 8 bits would lose its range."""
-    from PIL import Image
+def _decode(path: PathLike) -> Image.Image:
+    """The first frame as RGB; a grey picture of 16 bits as mode F in [0,1], which keeps its range."""
+    file = iio.imopen(os.fspath(path), "r", plugin="pillow")
+    with file:
+        about = file.metadata(index=0)
+        mode = str(about["mode"])
+        if mode == "F":
+            raise ValueError("mode F has values of unknown range; save the picture with 8 or 16 bits a channel")
+        if mode.startswith("I"):
+            values = file.read(index=0, rotate=True).astype(np.float32)
+            if values.size and (values.max() > 65535 or values.min() < 0):
+                raise ValueError(f"mode {mode} has values beyond 16 bits; save the picture with 8 or 16 bits a channel")
+            return Image.fromarray(values / 65535)
+        if "transparency" in about or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+            picture = Image.fromarray(file.read(index=0, mode="RGBA", rotate=True))
+            return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        return Image.fromarray(file.read(index=0, mode="RGB", rotate=True))
 
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.float32)
-        if values.size and (values.max() > 65535 or values.min() < 0):
-            raise ValueError(f"mode {picture.mode} with values beyond 16 bits; save it with 8 or 16 bits a channel")
-        return Image.fromarray(values / 65535)
-    if picture.mode == "F":
-        raise ValueError("mode F, floats of unknown range; save it with 8 or 16 bits a channel")
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
-        white = Image.new("RGBA", seen.size, "white")
-        return Image.alpha_composite(white, seen).convert("RGB")
-    return picture.convert("RGB")
 
-
-def _found(root: Path) -> tuple[list[Path], list[Skipped]]:
+def _search(root: Path) -> tuple[list[Path], list[Skipped]]:
     """The pictures under ``root``, sorted, and the folders that could not be listed."""
     if not root.exists():
         raise InvalidInput(f"there is no folder {str(root)!r}; give one that holds pictures")
     if not root.is_dir():
         raise InvalidInput(f"{str(root)!r} is a file; give its folder, or a list of paths: Pictures([path], size)")
-    found: list[Path] = []
-    failed: list[Skipped] = []
+    paths: list[Path] = []
+    unlisted: list[Skipped] = []
     entered: set[str] = set()
 
     def note(error: OSError) -> None:
-        failed.append(Skipped(str(error.filename), f"{type(error).__name__}: {error.strerror}"))
+        unlisted.append(Skipped(str(error.filename), f"{type(error).__name__}: {error.strerror}"))
 
     for base, folders, names in os.walk(root, onerror=note, followlinks=True):
         real = os.path.realpath(base)
-        if real in entered:  # links may lead in a circle
+        if real in entered:  # links may form a circle
             folders.clear()
             continue
         entered.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         wanted = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS)
-        found.extend(Path(base) / name for name in wanted)
-    if not found:
+        paths.extend(Path(base) / name for name in wanted)
+    if not paths:
         endings = ", ".join(sorted(ending[1:] for ending in EXTENSIONS))
         raise InvalidInput(f"no pictures under {str(root)!r}; expected files that end in {endings}")
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix()), failed
+    return sorted(paths, key=lambda path: path.relative_to(root).as_posix()), unlisted
 
 
-def _listed(source: object) -> list[Path]:
+def _check_paths(source: object) -> list[Path]:
     if not isinstance(source, Sequence) or not all(isinstance(path, str | os.PathLike) for path in source):
         raise InvalidInput(f"a {type(source).__name__} was given; expected a folder or a list of paths")
     if not source:
@@ -209,18 +201,18 @@ Source = PathLike | Pictures | Tensor | Iterable[Any]
 
 
 def batches(source: Source, size: Size, *, batch: int = BATCH) -> Iterator[Batch]:
-    """Whatever holds images, as ``Batch`` of at most ``batch`` rows.
+    """The images of any source, as ``Batch`` of at most ``batch`` images.
 
     Args:
         source: a folder; ``Pictures``; a tensor ``[N,C,H,W]`` in [0,1]; or anything that yields such tensors or
-            (images, labels) pairs, a ``DataLoader`` for one. Tensors keep the size they have.
-        size: what a folder's pictures are cropped to.
-        batch: the most rows at a time.
+            (images, labels) pairs, such as a ``DataLoader``. Tensors keep their size.
+        size: the pictures of a folder are cropped to this size.
+        batch: the largest number of images in a batch.
 
     Raises:
-        InvalidInput: not floats, out of [0,1], not four dimensions, or labels that do not fit, at the batch concerned.
+        InvalidInput: images that are not floats in [0,1] of four dimensions, or labels that do not fit them.
 
-    >>> [len(part.images) for part in batches(torch.rand(70, 3, 8, 8), 8)]
+    >>> [len(b.images) for b in batches(torch.rand(70, 3, 8, 8), 8)]
     [32, 32, 6]
     """
     if batch < 1:
@@ -234,13 +226,13 @@ def batches(source: Source, size: Size, *, batch: int = BATCH) -> Iterator[Batch
             f"a {type(source).__name__} was given for the pictures; expected a folder, Pictures, a tensor [N,C,H,W] in"
             " [0,1], or an iterable of tensors or (images, labels) pairs"
         )
-    return _split(source, batch)
+    return _split_batches(source, batch)
 
 
-def _split(source: Iterable[Any], most: int) -> Iterator[Batch]:
+def _split_batches(source: Iterable[Any], most: int) -> Iterator[Batch]:
     labelled: bool | None = None
     for number, item in enumerate(source):
-        images, labels, names = _checked(item, f"batch {number}")
+        images, labels, names = _check_item(item, f"batch {number}")
         if labelled is not None and labelled != (labels is not None):
             raise InvalidInput(
                 f"batch {number} has {'' if labels is not None else 'no '}labels, unlike those before it; give labels"
@@ -252,7 +244,7 @@ def _split(source: Iterable[Any], most: int) -> Iterator[Batch]:
             yield Batch(images[rows], None if labels is None else labels[rows], None if names is None else names[rows])
 
 
-def _checked(item: Any, which: str) -> Batch:
+def _check_item(item: Any, which: str) -> Batch:
     names = item.names if isinstance(item, Batch) else None
     if isinstance(item, Tensor):
         item = (item,)
@@ -265,14 +257,11 @@ def _checked(item: Any, which: str) -> Batch:
         return Batch(images, None, names)
     labels = torch.as_tensor(labels)
     if labels.shape != (len(images),) or labels.is_floating_point() or bool((labels < 0).any()):
-        given = (
-            "negative numbers"
-            if labels.shape == (len(images),) and not labels.is_floating_point()
-            else (f"{list(labels.shape)} of {labels.dtype}")
-        )
+        negative = labels.shape == (len(images),) and not labels.is_floating_point()
+        given = "negative numbers" if negative else f"{list(labels.shape)} of {labels.dtype}"
         raise InvalidInput(
-            f"{which} has {len(images)} images and labels {given}; expected one class number from 0 up an image, as"
-            f" integers [{len(images)}]"
+            f"{which} has {len(images)} images and labels {given}; expected one class number, 0 or more, for each"
+            f" image, as integers [{len(images)}]"
         )
     return Batch(images, labels.long().cpu(), names)
 
@@ -286,7 +275,7 @@ def _check_images(images: Any, which: str) -> None:
     if not images.is_floating_point():
         raise InvalidInput(f"{which} is {images.dtype}; expected floats in [0,1]: bytes are images.float() / 255")
     low, high = (float(end) for end in images.aminmax()) if images.numel() else (0.0, 0.0)
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # so that NaN fails too
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # written so that NaN fails too
         raise InvalidInput(
             f"{which} has values from {low:.3g} to {high:.3g}; expected [0,1]: leave out Normalize, the model does that"
             " itself, and divide bytes by 255"

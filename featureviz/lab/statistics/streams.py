@@ -1,8 +1,7 @@
-"""Statistics of many variables at once that take their observations batch by batch and never keep them.
+"""Statistics of many variables that are updated batch by batch and do not keep the observations.
 
-Each is a value: ``add`` returns the statistic with ``[B,C]`` more observations of C variables, and leaves the old one
-as it was, so that whoever is interrupted half-way still holds a whole one. How the observations were split into
-batches changes nothing but the rounding of float64.
+All are immutable: ``add`` returns a new statistic that includes the observations ``[B,C]`` of C variables. So a caller
+that is interrupted still has a complete statistic. The split into batches changes only the rounding of float64.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ BINS = 512
 @final
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean ``[C]`` and sums of products of deviations: ``[C]``, or ``[C,C]`` between the variables if joint.
+    """Count, mean ``[C]``, and sums of squared deviations ``[C]``, or of products of deviations ``[C,C]`` if joint.
 
-    Merged pairwise in float64 (Chan, Golub & LeVeque 1979), which loses no digits where the mean is far from zero.
+    Batches are merged pairwise in float64 (Chan, Golub & LeVeque 1979), which loses no digits if the mean is far from
+    zero.
 
     >>> m = Moments.empty(1).add(torch.tensor([[1.0]])).add(torch.tensor([[2.0], [6.0]]))
     >>> m.mean.item(), m.variance.item()
@@ -43,20 +43,20 @@ class Moments:
         x = x.double()
         count, joint = self.count + len(x), self.products.ndim == 2
         mean = x.mean(0)
-        apart, step = x - mean, mean - self.mean
-        inside = apart.T @ apart if joint else apart.square().sum(0)
+        deviations, step = x - mean, mean - self.mean
+        inside = deviations.T @ deviations if joint else deviations.square().sum(0)
         between = torch.outer(step, step) if joint else step.square()
         products = self.products + inside + between * (self.count * len(x) / count)
         return Moments(count, self.mean + step * (len(x) / count), products)
 
     @property
     def covariance(self) -> Tensor:
-        """Of the sample (n - 1), ``[C,C]``; only if joint."""
+        """The sample's covariance (n - 1), ``[C,C]``; only if joint."""
         return self.products / max(1, self.count - 1)
 
     @property
     def variance(self) -> Tensor:
-        """Of the sample (n - 1), ``[C]``."""
+        """The sample's variance (n - 1), ``[C]``."""
         return (self.products.diagonal() if self.products.ndim == 2 else self.products) / max(1, self.count - 1)
 
     @property
@@ -67,11 +67,11 @@ class Moments:
 @final
 @dataclass(frozen=True)
 class Histogram:
-    """Exact counts ``[C,512]`` on a grid that follows the data, from the smallest seen ``low`` to the largest ``high``.
+    """Exact counts ``[C,512]`` in bins that cover the range from the smallest observation to the largest.
 
-    A bin is ``[j w, (j + 1) w)`` with w a power of two, the finest at which the range surely fits; when it no longer
-    does, w doubles and neighbours merge. So w is at most ``2 (high - low) / 511``, and grid and counts depend on
-    the observations alone, not on their order.
+    A bin is ``[j w, (j + 1) w)``. The width w is the smallest power of two at which the range fits. When the range no
+    longer fits, w doubles and neighbouring bins merge. So w is at most ``2 (high - low) / 511``, and the counts do not
+    depend on the order of the observations.
     """
 
     counts: Tensor
@@ -86,45 +86,46 @@ class Histogram:
     def add(self, x: Tensor) -> Histogram:
         x = x.double()
         low, high = self.low.minimum(x.amin(0)), self.high.maximum(x.amax(0))
-        counts = self._regridded(low, high)
-        bins = (x / grid(low, high)).floor() - (low / grid(low, high)).floor()
+        counts = self._rebin(low, high)
+        width = bin_width(low, high)
+        bins = (x / width).floor() - (low / width).floor()
         counts.scatter_add_(1, bins.long().T, torch.ones_like(bins.T, dtype=torch.int32))
         return Histogram(counts, low, high)
 
     @property
     def width(self) -> Tensor:
-        """Of a bin, ``[C]``."""
-        return grid(self.low, self.high)
+        """The width of a bin, ``[C]``."""
+        return bin_width(self.low, self.high)
 
     @property
     def start(self) -> Tensor:
         """Where the first bin begins, ``[C]``."""
         return (self.low / self.width).floor() * self.width
 
-    def at(self, ranks: Tensor) -> Tensor:
-        """The observations of these ranks (0 is the smallest), ``[R]`` to ``[R,C]``, each within a bin's width."""
-        up_to = self.counts.cumsum(1)
-        wanted = ranks.to(up_to.dtype).expand(len(up_to), -1).contiguous()
-        bins = torch.searchsorted(up_to, wanted, right=True).clamp(max=BINS - 1)
+    def values_at(self, ranks: Tensor) -> Tensor:
+        """The observations of these ranks (0 is the smallest), ``[R]`` to ``[R,C]``, exact to a bin's width."""
+        cumulated = self.counts.cumsum(1)
+        wanted = ranks.to(cumulated.dtype).expand(len(cumulated), -1).contiguous()
+        bins = torch.searchsorted(cumulated, wanted, right=True).clamp(max=BINS - 1)
         inside = self.counts.gather(1, bins)
-        share = (wanted - up_to.gather(1, bins) + inside + 0.5) / inside
+        share = (wanted - cumulated.gather(1, bins) + inside + 0.5) / inside
         values = self.start[:, None] + (bins + share) * self.width[:, None]
         return values.maximum(self.low[:, None]).minimum(self.high[:, None]).T
 
-    def _regridded(self, low: Tensor, high: Tensor) -> Tensor:
+    def _rebin(self, low: Tensor, high: Tensor) -> Tensor:
         if bool(self.low.isinf().any()) or bool((self.low == low).all() & (self.high == high).all()):
             return self.counts.clone()
-        old, new = self.width, grid(low, high)
+        old, new = self.width, bin_width(low, high)
         index = (self.low / old).floor()[:, None] + torch.arange(BINS)
         index = (index * (old / new)[:, None]).floor() - (low / new).floor()[:, None]
-        # Bins past the largest observation are empty, wherever they would fall.
+        # Bins beyond the largest observation are empty, so clamping them changes no count.
         return torch.zeros_like(self.counts).scatter_add_(1, index.long().clamp(0, BINS - 1), self.counts)
 
 
-def grid(low: Tensor, high: Tensor) -> Tensor:
-    """The power of two at which [low, high] surely fits into the bins, and at which bins can be told apart.
+def bin_width(low: Tensor, high: Tensor) -> Tensor:
+    """The smallest power of two at which [low, high] fits into the bins and float32 distinguishes the bins.
 
-    >>> grid(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 5.0])).tolist()
+    >>> bin_width(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 5.0])).tolist()
     [0.00390625, 2.384185791015625e-07]
     """
     span, size = (high - low) / (BINS - 1), torch.maximum(low.abs(), high.abs())
@@ -141,7 +142,7 @@ def _exponent(x: Tensor) -> Tensor:
 class Extremes:
     """The K smallest and K largest observations of each variable, exactly, with the number of each: ``[K,C]``.
 
-    The outermost come first; of equal ones the earlier.
+    The most extreme come first; of equal observations the earlier comes first.
     """
 
     lowest: Tensor
@@ -156,24 +157,23 @@ class Extremes:
         return cls(values, numbers, values, numbers, most)
 
     def add(self, x: Tensor, first: int) -> Extremes:
-        """With the observations ``first``, ``first + 1``, ..."""
+        """With the observations number ``first``, ``first + 1``, ..."""
         numbers = (first + torch.arange(len(x)))[:, None].expand(-1, x.shape[1])
-        lowest = self._outermost(self.lowest, self.lowest_numbers, x, numbers, False)
-        return Extremes(*lowest, *self._outermost(self.highest, self.highest_numbers, x, numbers, True), self.most)
+        lowest = self._most_extreme(self.lowest, self.lowest_numbers, x, numbers, False)
+        return Extremes(*lowest, *self._most_extreme(self.highest, self.highest_numbers, x, numbers, True), self.most)
 
-    def _outermost(
+    def _most_extreme(
         self, values: Tensor, numbers: Tensor, x: Tensor, more: Tensor, descending: bool
     ) -> tuple[Tensor, Tensor]:
-        every = torch.cat([values, x])
-        ordered, order = every.sort(dim=0, descending=descending, stable=True)
+        ordered, order = torch.cat([values, x]).sort(dim=0, descending=descending, stable=True)
         return ordered[: self.most], torch.cat([numbers, more]).gather(0, order[: self.most])
 
 
 def quantiles(levels: tuple[float, ...], count: int, extremes: Extremes, histogram: Histogram) -> Tensor:
     """Quantiles ``[Q,C]`` of ``count`` observations, interpolated between neighbours as ``torch.quantile`` does.
 
-    Exact where both neighbours are among the extremes, so everywhere if ``count`` is at most twice their number; in
-    between off by less than one bin of the histogram, so by less than 1/255 of the range (high - low).
+    A quantile is exact if both neighbours are among the extremes: everywhere, if ``count`` is at most twice their
+    number. Otherwise the error is below one bin of the histogram, which is below 1/255 of the range (high - low).
     """
     position = torch.tensor(levels, dtype=torch.float64) * (count - 1)
     below = position.floor().long()
@@ -181,7 +181,7 @@ def quantiles(levels: tuple[float, ...], count: int, extremes: Extremes, histogr
     ranks, where = torch.cat([below, above]).unique(return_inverse=True)
     kept = len(extremes.lowest)
     low, high = extremes.lowest.double(), extremes.highest.double()
-    between = histogram.at(ranks).maximum(low[-1]).minimum(high[-1])
+    between = histogram.values_at(ranks).maximum(low[-1]).minimum(high[-1])
     from_low = low[ranks.clamp(max=kept - 1)]
     from_high = high[(count - 1 - ranks).clamp(max=kept - 1)]
     values = torch.where((ranks >= count - kept)[:, None], from_high, between)
@@ -193,7 +193,7 @@ def quantiles(levels: tuple[float, ...], count: int, extremes: Extremes, histogr
 @final
 @dataclass(frozen=True)
 class ClassSums:
-    """Of each class seen: its number ``[K]`` (ascending), how many observations ``[K]``, and their sums ``[K,C]``."""
+    """For each class: its number ``[K]`` (ascending), the count ``[K]`` and the sum ``[K,C]`` of its observations."""
 
     classes: Tensor
     counts: Tensor
@@ -218,26 +218,26 @@ class ClassSums:
         return self.sums / self.counts[:, None]
 
     def explained(self, moments: Moments) -> Tensor:
-        """``eta^2``, the share of the variance that lies between classes, ``[C]``; 0 for what does not vary."""
+        """``eta^2``, the share of the variance that lies between classes, ``[C]``; 0 for a constant variable."""
         between = (self.counts[:, None] * (self.means - moments.mean).square()).sum(0)
         total = moments.products.diagonal() if moments.products.ndim == 2 else moments.products
         return torch.where(total > 0, between / total.clamp(min=1e-300), 0.0).clamp(max=1)
 
 
-def picks(seed: int, first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Which of the observations ``first, first + 1, ...`` enter a uniform sample of ``size``: slots, and rows of these.
+def draw_sample(seed: int, first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """Which of the observations ``first, first + 1, ...`` enter a uniform sample of ``size``: slots, and their rows.
 
-    Vitter's algorithm R (1985): observation i takes slot i while there is room, then a random one of i + 1 slots, if
-    that is among the ``size``. Its draw is keyed by (seed, i), so the batches do not matter.
+    Vitter's algorithm R (1985): observation i takes slot i while slots are free. Later it draws one of i + 1 numbers
+    and takes that slot if the number is below ``size``. The draw is keyed by (seed, i), so batches do not matter.
     """
     numbers = first + torch.arange(count)
     drawn = torch.where(numbers < size, numbers, Rng(seed, numbers).integers() % (numbers + 1))
-    taken = {slot: row for row, slot in enumerate(drawn.tolist()) if slot < size}  # the later one stays
+    taken = {slot: row for row, slot in enumerate(drawn.tolist()) if slot < size}  # the later row replaces the earlier
     return torch.tensor(list(taken), dtype=torch.int64), torch.tensor(list(taken.values()), dtype=torch.int64)
 
 
-def placed(sample: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
-    """``sample`` with ``rows`` in ``slots``, longer if need be; itself where there are none."""
+def fill_slots(sample: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
+    """A copy of ``sample`` with ``rows`` in ``slots``, longer if necessary; ``sample`` itself if there are no slots."""
     if not len(slots):
         return sample
     more = max(0, int(slots.max()) + 1 - len(sample))

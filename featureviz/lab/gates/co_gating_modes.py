@@ -1,51 +1,49 @@
-"""Co-gating modes: the few directions in which the gates of a block move together.
+"""Co-gating modes: the few directions in which the gates of a block vary together.
 
-A block of C gates reads its logits off r hidden units, so the logits of natural images lie close to r directions. Each
-is something the block can tell of a picture; rendered, it shows what.
+A block computes the logits of its C gates from r bottleneck units, so natural logits lie close to r directions. Each
+direction is one thing that the block detects in a picture, and a render along it shows what that is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput
+from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.naming import quote_layer
 from featureviz.network.activations import Activations
 from featureviz.network.taps import GATE
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.leaves import Direction
 
-if TYPE_CHECKING:
-    from featureviz.lab.statistics.gate_statistics import GateStatistics
-
-ITERATIONS = 200  # of the factorisation's updates
+ITERATIONS = 200  # updates of the factorisation
 
 
 @final
 class Along(Objective):
-    """How far a block's gates have gone along one direction, and along that alone: ``t max(0.3, cos)^power``.
+    """The amount of one direction in a block's gates, and of no other: ``t max(0.3, cos)^power``.
 
-    ``t = (z - mean) . v / sd`` of the logits z, v of length 1, and ``cos`` the cosine between ``z - mean`` and v. It is
-    ``Direction`` seen from the natural mean: only from there is "these gates open, those shut" a direction. Clamping
-    the cosine leaves a slope where a picture begins on the wrong side.
+    ``t = (z - mean) . v / sd`` with the logits z and v of length 1; ``cos`` is the cosine between ``z - mean`` and v.
+    It is ``Direction`` relative to the natural mean: "these gates open, those shut" is a direction only from there. The
+    cosine is clamped so that the gradient does not vanish if an image starts on the wrong side.
 
     Args:
         site: a gated block's name.
-        vector: ``[C]``, any length but 0.
+        vector: ``[C]``, of any length but 0.
         mean: ``[C]``, the natural mean of the logits.
-        sd: of natural logits along the direction, so that t counts natural standard deviations.
-        power: of the cosine; 0 for t alone.
-        label: what specs call the direction.
+        sd: of natural logits along the direction, so that t is in natural standard deviations.
+        power: of the cosine; 0 gives t alone.
+        label: the name of the direction in the spec.
 
     >>> Along("features.9.block.2", torch.eye(320)[7], torch.zeros(320), 2.0, power=2, label="open")
     along:features.9.block.2:open^2
     """
 
-    FLOOR = 0.3  # Lucid's 0.1, to the power of 4, leaves Adam a slope below its epsilon
+    FLOOR = 0.3  # with Lucid's 0.1, the power 4 makes the gradient smaller than Adam's epsilon
 
     def __init__(
         self, site: str, vector: Tensor, mean: Tensor, sd: float, power: float = 0.0, label: str = "direction"
@@ -66,22 +64,17 @@ class Along(Objective):
         return amount * self.cosine(activations).clamp(min=self.FLOOR) ** self.power if self.power else amount
 
     def cosine(self, activations: Activations) -> Tensor:
-        """``[M]``: between what the gates do and the direction."""
-        moved = activations[self.layers[0]] - self.mean
-        return moved @ self.vector / moved.norm(dim=1).clamp(min=1e-12)
+        """``[M]``: the cosine between ``z - mean`` and the direction."""
+        change = activations[self.layers[0]] - self.mean
+        return change @ self.vector / change.norm(dim=1).clamp(min=1e-12)
 
 
 @final
 @dataclass(frozen=True)
 class Modes:
-    """The modes of a block.
+    """The k modes of a block: ``vectors`` ``[k,C]`` of length 1, and the natural ``mean`` ``[C]`` of the logits.
 
-    Attributes:
-        site: the block.
-        vectors: ``[k,C]`` of length 1.
-        share: ``[k]``, how much of the logits' variance lies along each.
-        sd: ``[k]``, of natural logits along each.
-        mean: ``[C]``, the natural mean of the logits.
+    ``share`` ``[k]`` is the share of the logits' variance along each mode, ``sd`` ``[k]`` their standard deviation.
     """
 
     site: str
@@ -91,9 +84,9 @@ class Modes:
     mean: Tensor
 
     def objective(self, mode: int, sign: int = 1, *, power: float = 0.0) -> Objective:
-        """What to render to drive the block along a mode, or against it.
+        """The objective that drives the block along a mode (``sign=1``) or against it (``sign=-1``).
 
-        ``+-z . v``; with a ``power`` the picture is kept on the mode: ``Along``.
+        It is ``sign * z . v``; with a ``power`` it is ``Along``, which keeps the image on the mode.
         """
         if not power:
             return Direction(GATE + self.site, sign * self.vectors[mode])
@@ -101,13 +94,13 @@ class Modes:
         return Along(self.site, sign * self.vectors[mode], self.mean, float(self.sd[mode]), power, label)
 
     def amounts(self, logits: Tensor) -> Tensor:
-        """Logits ``[N,C]`` along each mode, in natural standard deviations from the mean: ``[N,k]``."""
+        """The amount of each mode in logits ``[N,C]``, in natural standard deviations from the mean: ``[N,k]``."""
         return (logits - self.mean) @ self.vectors.T / self.sd
 
     def cosines(self, logits: Tensor) -> Tensor:
-        """``[N,C]`` to ``[N,k]``: the cosine between what moved, ``z - mean``, and each mode."""
-        moved = logits - self.mean
-        return moved @ self.vectors.T / moved.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        """``[N,C]`` to ``[N,k]``: the cosine between ``z - mean`` and each mode."""
+        change = logits - self.mean
+        return change @ self.vectors.T / change.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -116,9 +109,9 @@ class Modes:
 def modes(natural: GateStatistics, site: str, count: int = 6, *, method: str = "svd") -> Modes:
     """The ``count`` strongest co-gating modes of a block.
 
-    ``"svd"`` takes the principal directions of the logits' covariance: orthogonal, of either sign, each with its share
-    of the variance. ``"nmf"`` factors the logits above their smallest into non-negative parts (Lee & Seung 2001), which
-    only open gates, and so often show one thing each; the share is that of the projection on each part alone.
+    ``"svd"`` gives the principal directions of the logits' covariance: they are orthogonal and have both signs.
+    ``"nmf"`` factors the logits minus their minimum into non-negative vectors (Lee & Seung 2001). These only open
+    gates, and each often shows a single thing. ``share`` is the variance of the projection on each vector alone.
 
     >>> import featureviz as fv
     >>> natural = fv.lab.GateStatistics.measure(fv.load("embedded"), torch.rand(8, 3, 64, 64))
@@ -131,29 +124,29 @@ def modes(natural: GateStatistics, site: str, count: int = 6, *, method: str = "
     covariance = s.logit_covariance.double()
     most = min(len(covariance), natural.count - 1)
     if not 1 <= count <= most:
-        raise InvalidInput(f"count={count} modes of {site!r} were asked for; there are 1 to {most}")
-    vectors = _principal(covariance, count) if method == "svd" else _parts(s.logit_sample.double(), count)
+        raise InvalidInput(f"count={count} modes of {site!r} was given; there are 1 to {most}")
+    vectors = _principal(covariance, count) if method == "svd" else _factorise(s.logit_sample.double(), count)
     variance = (vectors @ covariance * vectors).sum(1).clamp(min=0)
     order = variance.argsort(descending=True)
     vectors, variance = vectors[order], variance[order]
     share, sd = variance / covariance.trace().clamp(min=1e-30), variance.sqrt()
-    sd = sd.clamp(min=max(1e-6 * float(sd[0]), 1e-12))  # along what no picture moves, nothing is a natural amount
+    sd = sd.clamp(min=max(1e-6 * float(sd[0]), 1e-12))  # no natural logit varies along some modes
     return Modes(site, vectors.float(), share.float(), sd.float(), s.logit_mean)
 
 
 def _principal(covariance: Tensor, count: int) -> Tensor:
-    """Eigenvectors, each with the sign that opens more than it closes."""
+    """The eigenvectors of the largest eigenvalues, each with the sign for which it opens more than it closes."""
     _, vectors = torch.linalg.eigh(covariance)
     strongest = vectors[:, -count:].T
     return strongest * torch.where(strongest.sum(1, keepdim=True) < 0, -1.0, 1.0)
 
 
-def _parts(sample: Tensor, count: int) -> Tensor:
-    """Non-negative parts of ``[R,C]`` by multiplicative updates, from the principal directions' positive sides."""
+def _factorise(sample: Tensor, count: int) -> Tensor:
+    """Non-negative factors of ``[R,C]`` by multiplicative updates, from the absolute principal directions."""
     data = sample - sample.amin(0)
-    parts = _principal(torch.cov(data.T), count).abs() + 1e-3
-    amounts = (data @ parts.T).clamp(min=1e-6)
+    factors = _principal(torch.cov(data.T), count).abs() + 1e-3
+    amounts = (data @ factors.T).clamp(min=1e-6)
     for _ in range(ITERATIONS):
-        amounts = amounts * (data @ parts.T) / (amounts @ (parts @ parts.T)).clamp(min=1e-12)
-        parts = parts * (amounts.T @ data) / ((amounts.T @ amounts) @ parts).clamp(min=1e-12)
-    return parts / parts.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        amounts = amounts * (data @ factors.T) / (amounts @ (factors @ factors.T)).clamp(min=1e-12)
+        factors = factors * (amounts.T @ data) / ((amounts.T @ amounts) @ factors).clamp(min=1e-12)
+    return factors / factors.norm(dim=1, keepdim=True).clamp(min=1e-12)

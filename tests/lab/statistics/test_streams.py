@@ -7,7 +7,16 @@ from torch import Tensor
 
 from featureviz.lab.statistics.gate_statistics import LEVELS
 from featureviz.lab.statistics.measuring import effective_rank
-from featureviz.lab.statistics.streams import BINS, ClassSums, Extremes, Histogram, Moments, picks, placed, quantiles
+from featureviz.lab.statistics.streams import (
+    BINS,
+    ClassSums,
+    Extremes,
+    Histogram,
+    Moments,
+    draw_sample,
+    fill_slots,
+    quantiles,
+)
 
 SPREAD = torch.tensor([1.0, 100.0, 1e-3, 0.0, 1.0, 1e-30])
 SHIFT = torch.tensor([0.0, 5.0, 100.0, 3.0, -1e4, 0.0])
@@ -83,8 +92,8 @@ def test_the_sample_is_uniform_and_independent_of_the_split() -> None:
     def sample(seed: int, batch: int, count: int = 40, size: int = 8) -> Tensor:
         kept = torch.zeros(0, dtype=torch.int64)
         for start in range(0, count, batch):
-            slots, rows = picks(seed, start, min(batch, count - start), size)
-            kept = placed(kept, slots, start + rows)
+            slots, rows = draw_sample(seed, start, min(batch, count - start), size)
+            kept = fill_slots(kept, slots, start + rows)
         return kept
 
     assert torch.equal(sample(5, 1), sample(5, 13))

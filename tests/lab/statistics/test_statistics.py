@@ -13,8 +13,9 @@ from torch import Tensor, nn
 import featureviz as fv
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.lab import GateStatistics
+from featureviz.lab.statistics.co_gating import correlation
 from featureviz.lab.statistics.gate_statistics import LEVELS
-from featureviz.lab.statistics.measuring import Seen, correlation
+from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Batch, Pictures
 from tests.conftest import TinySE
 
@@ -29,8 +30,8 @@ def everything(model: fv.TappedModel, x: Tensor) -> dict[str, tuple[Tensor, Tens
     """Logits, squeezes and values of every block on all images, kept whole."""
     sites = fv.gates(model)
     taps = {f"{n} {k}": tap for n, s in sites.items() for k, tap in (("z", s.logits), ("x", s.x), ("g", s.value))}
-    seen = model.read(x, taps)
-    return {n: (seen[f"{n} z"], site.squeezed(seen[f"{n} x"]), seen[f"{n} g"]) for n, site in sites.items()}
+    readings = model.isolated().read(x, taps)
+    return {n: (readings[f"{n} z"], site.squeezed(readings[f"{n} x"]), readings[f"{n} g"]) for n, site in sites.items()}
 
 
 def test_measured_statistics_are_those_of_all_logits(embedded: fv.TappedModel) -> None:
@@ -79,10 +80,10 @@ def test_batches_do_not_change_what_is_measured(embedded: fv.TappedModel) -> Non
     for other in (sevens, ones):
         assert torch.equal(other.sample, whole.sample)
         for name, site in whole.sites.items():
-            for part, truth in site.parts.items():
+            for part, truth in site.tensors.items():
                 if part not in ("lowest_images", "highest_images", "histogram_counts", "histogram_start"):
                     scale = max(1.0, float(truth.abs().max()))
-                    assert torch.allclose(other[name].part(part), truth, rtol=0, atol=2e-5 * scale), (name, part)
+                    assert torch.allclose(other[name].tensor(part), truth, rtol=0, atol=2e-5 * scale), (name, part)
             same = other[name].highest_images[0] == whole[name].highest_images[0]
             assert same.float().mean() > 0.98, name  # a tie within rounding may go either way
 
@@ -127,14 +128,14 @@ def test_saved_statistics_come_back(tiny: fv.TappedModel, tmp_path: Path) -> Non
     measured = GateStatistics.measure(tiny, [batch], extremes=4, sample=5)
     measured.save(tmp_path / "full.pt")
     full = GateStatistics.load(tmp_path / "full.pt")
-    assert all(torch.equal(full["se"].part(k), v) for k, v in measured["se"].parts.items())
+    assert all(torch.equal(full["se"].tensor(k), v) for k, v in measured["se"].tensors.items())
     assert (full.names, full.classes, full.class_counts) == (measured.names, ("0", "1"), (10, 10))
     assert torch.equal(full.sample, measured.sample)
     assert full.rows() == measured.rows()
     measured.save(tmp_path / "small.pt", compact=True)
     small = GateStatistics.load(tmp_path / "small.pt")
     for part in ("quantiles", "squeeze_quantiles", "value_sd", "eta_squared", "closed"):
-        assert torch.allclose(small["se"].part(part), measured["se"].part(part), rtol=1e-3, atol=1e-3)
+        assert torch.allclose(small["se"].tensor(part), measured["se"].tensor(part), rtol=1e-3, atol=1e-3)
     assert small["se"].effective_rank == pytest.approx(measured["se"].effective_rank, rel=1e-3)
     assert (tmp_path / "small.pt").stat().st_size < (tmp_path / "full.pt").stat().st_size / 2
     with pytest.raises(InvalidInput, match="a compact file leaves it out; measure again, or save with compact=False"):
@@ -188,7 +189,7 @@ def test_gates_that_stand_still_give_numbers(channels: int) -> None:
     x = torch.rand(10, 3, 24, 24)
     measured = GateStatistics.measure(model, [(x, torch.arange(10) % 2)])
     site = measured["se"]
-    for name, part in site.parts.items():
+    for name, part in site.tensors.items():
         assert part.isfinite().all(), name
     assert site.static_share == pytest.approx(1)
     assert site.effective_rank == 0
@@ -206,7 +207,7 @@ def test_a_block_of_one_gate() -> None:
     assert site.logit_sd.shape == (1,)
     assert site.effective_rank == pytest.approx(1 if site.logit_sd > 1e-6 else 0)
     assert 0 <= site.static_share < 1e-6  # there are no differences between gates
-    assert all(part.isfinite().all() for part in site.parts.values())
+    assert all(part.isfinite().all() for part in site.tensors.values())
 
 
 def marked(net: nn.Module, on_black: Callable[[Tensor], Tensor]) -> fv.TappedModel:
@@ -240,7 +241,7 @@ def test_ctrl_c_returns_what_was_seen(tiny: fv.TappedModel) -> None:
     assert (found.count, found.interrupted) == (20, True)
     whole = GateStatistics.measure(model, x[:20].split(5))
     assert not whole.interrupted
-    assert all(torch.equal(found["se"].part(k), v) for k, v in whole["se"].parts.items())
+    assert all(torch.equal(found["se"].tensor(k), v) for k, v in whole["se"].tensors.items())
 
     def source() -> Iterator[Tensor]:
         yield x[:1]
@@ -252,10 +253,10 @@ def test_ctrl_c_returns_what_was_seen(tiny: fv.TappedModel) -> None:
 
 def test_memory_does_not_grow_with_the_images(tiny: fv.TappedModel) -> None:
     sites = fv.gates(tiny).channelwise
-    seen, sizes = Seen.nothing(sites, extremes=4), []
+    running, sizes = RunningStatistics.empty(sites, extremes=4), []
     for _ in range(6):
-        seen = seen.add(tiny, Batch(torch.rand(10, 3, 24, 24)), sample=8, seed=0)
-        block = seen.blocks["se"]
+        running = running.add(tiny, Batch(torch.rand(10, 3, 24, 24)), sample=8, seed=0)
+        block = running.blocks["se"]
         kept = [*vars(block.logits.histogram).values(), *vars(block.logits.extremes).values(), block.logits.sample]
         sizes.append(sum(t.numel() for t in kept if isinstance(t, Tensor)))
     assert len(set(sizes)) == 1

@@ -1,0 +1,139 @@
+"""A canvas with text, lines, boxes, dots and images. All text of the laboratory's pictures is drawn here, by Pillow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from featureviz.files import write_bytes
+from featureviz.rendering.png import encode_png, to_pixels
+
+Color = tuple[int, int, int]
+Point = tuple[float, float]
+
+SHADES = [min(8 * round(v / 8), 255) for v in range(256)]  # 33 levels a channel: the PNG has half the bytes
+WHITE, INK, GREY, FAINT, PALE = (255, 255, 255), (34, 36, 42), (112, 116, 124), (206, 209, 214), (238, 240, 243)
+WARM, COOL = (202, 74, 52), (46, 110, 178)  # for open gates, for shut gates
+
+
+@final
+class Canvas:
+    """A sheet to draw on. Places and sizes are in pixels of the finished picture.
+
+    Args:
+        width: of the picture.
+        height: of the picture.
+        scale: everything but images is drawn at ``scale`` times the size and reduced, so that edges are smooth. Then
+            images lie over everything else; with 1 they are drawn in order.
+        paper: the colour of the background.
+
+    >>> canvas = Canvas(40, 20)
+    >>> canvas.dot(10, 10, 4, WARM)
+    >>> canvas.picture().shape
+    torch.Size([3, 20, 40])
+    """
+
+    def __init__(self, width: int, height: int, *, scale: int = 2, paper: Color = WHITE) -> None:
+        self.width, self.height, self.scale = width, height, scale
+        self._sheet = Image.new("RGB", (width * scale, height * scale), paper)
+        self._pen = ImageDraw.Draw(self._sheet)
+        self._images: list[tuple[Image.Image, int, int]] = []
+
+    def text(
+        self, x: float, y: float, text: str, colour: Color = INK, size: int = 13, anchor: str | None = None, *,
+        bold: bool = False,
+    ) -> None:  # fmt: skip
+        """Draw text. ``anchor`` is Pillow's: l, m, r across, then a (top), m (middle), s (baseline), d (bottom)."""
+        place, font = (x * self.scale, y * self.scale), ImageFont.load_default(size * self.scale)
+        self._pen.text(place, text, colour, font, anchor, spacing=5 * self.scale, stroke_width=0.7 if bold else 0)
+
+    def line(self, points: Sequence[Point], colour: Color = INK, width: float = 1.0) -> None:
+        """Draw a line through all points."""
+        self._pen.line(
+            [(x * self.scale, y * self.scale) for x, y in points], colour, round(width * self.scale), "curve"
+        )
+
+    def area(self, points: Sequence[Point], colour: Color) -> None:
+        """Fill a polygon."""
+        self._pen.polygon([(x * self.scale, y * self.scale) for x, y in points], colour)
+
+    def dashed_line(self, x: float, top: float, bottom: float, colour: Color = FAINT, dash: float = 3.0) -> None:
+        """Draw a vertical dashed line."""
+        y = top
+        while y < bottom:
+            self.line([(x, y), (x, min(y + dash, bottom))], colour)
+            y += 2 * dash
+
+    def box(self, x0: float, y0: float, x1: float, y1: float, colour: Color, radius: float = 0.0) -> None:
+        """Fill a box with round corners; a box without width or height is not drawn."""
+        left, top, right, bottom = (round(v * self.scale) for v in (x0, y0, x1, y1))
+        if left < right and top < bottom:
+            corners = (left, top, right - 1, bottom - 1)  # Pillow draws the last pixel too
+            self._pen.rounded_rectangle(corners, min(radius, (x1 - x0) / 2, (y1 - y0) / 2) * self.scale, colour)
+
+    def frame(self, x0: int, y0: int, x1: int, y1: int, colour: Color, width: int = 1) -> None:
+        """Draw the outline of a box; the corners belong to it."""
+        corners = [v * self.scale for v in (x0, y0, x1, y1)]
+        self._pen.rectangle(corners, outline=colour, width=width * self.scale)
+
+    def dot(self, x: float, y: float, radius: float, colour: Color, *, hollow: bool = False) -> None:
+        """Draw a disc, or a ring if ``hollow``, with a white edge."""
+        for r, fill in ((radius + 1, WHITE), (radius, colour), (radius - 2.5, WHITE if hollow else colour)):
+            self._pen.ellipse([v * self.scale for v in (x - r, y - r, x + r, y + r)], fill)
+
+    def image(
+        self, image: Tensor, x: float, y: float, width: int, height: int | None = None, *, smooth: bool = True,
+        shades: bool = True,
+    ) -> None:  # fmt: skip
+        """Draw ``[3,h,w]`` in [0,1], resized to ``width`` by ``height`` (the default is a square).
+
+        ``smooth`` interpolates, otherwise each pixel becomes a block. ``shades`` rounds the colours to 33 levels.
+        """
+        method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
+        resized = Image.fromarray(to_pixels(image)).resize((width, height or width), method)
+        self._place(resized.point(SHADES * 3) if shades else resized, round(x), round(y))
+
+    def paste(self, image: Tensor, x: int, y: int) -> None:
+        """Draw ``[3,h,w]`` in [0,1] without resizing."""
+        self._place(Image.fromarray(to_pixels(image)), x, y)
+
+    def _place(self, image: Image.Image, x: int, y: int) -> None:
+        if self.scale == 1:
+            self._sheet.paste(image, (x, y))
+        else:
+            self._images.append((image, x, y))
+
+    def picture(self) -> Tensor:
+        """What has been drawn so far, ``[3,H,W]`` in [0,1]."""
+        sheet = self._sheet.reduce(self.scale) if self.scale > 1 else self._sheet.copy()
+        for image, x, y in self._images:
+            sheet.paste(image, (x, y))
+        return torch.from_numpy(np.array(sheet)).movedim(-1, 0).float() / 255
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture as a PNG and return its path."""
+        return save_picture(self.picture(), path)
+
+
+def save_picture(picture: Tensor, path: str | os.PathLike[str]) -> Path:
+    """Write ``[3,H,W]`` in [0,1] as a PNG (the whole file or none) and return its path."""
+    write_bytes(Path(path), encode_png(picture))
+    return Path(path)
+
+
+def measure_text(text: str, size: int = 13, scale: int = 2) -> float:
+    """The width of a line of text in pixels."""
+    return ImageFont.load_default(size * scale).getlength(text) / scale
+
+
+def mix_colors(first: Color, second: Color, share: float) -> Color:
+    """The colour at ``share`` of the way from the first to the second."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue

@@ -1,0 +1,122 @@
+"""A gated block at one image: its maps before and after the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from featureviz.errors import InvalidInput
+from featureviz.lab.draw.colors import DIVERGING, check_scale, colormap, limits, overlay
+from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_row, resize_near
+from featureviz.lab.inputs import fit_image
+from featureviz.network.model import TappedModel, tapped
+from featureviz.network.taps import GATE_VALUE, GATED, PRE_GATE
+
+_SIDE = 84  # pixels: about the size of a map
+_DARK = (0.2, 0.25, 0.35)
+
+
+@final
+@dataclass(frozen=True)
+class GatedMaps:
+    """A gated block at one image: its maps before and after the gates.
+
+    ``y = gate * x``, with one number for each channel or, of a spatial gate, for each position.
+    """
+
+    site: str
+    image: Tensor  # the network's input, [3,h,w]
+    x: Tensor  # the maps before the gates, [C,H,W]
+    y: Tensor  # the maps after the gates, [C,H,W]
+    gate: Tensor  # [C], or [H,W]
+
+    @property
+    def difference(self) -> Tensor:
+        """``y - x``, ``[C,H,W]``: what the gates added or removed."""
+        return self.y - self.x
+
+    @property
+    def order(self) -> list[int]:
+        """All channels, ordered by how much they changed, ``mean_hw |y - x|``, the largest first."""
+        return self.difference.abs().mean((1, 2)).argsort(descending=True, stable=True).tolist()
+
+    def picture(self, channels: int | Sequence[int] = 14, columns: int = 3, *, scale: str = "each") -> Tensor:
+        """Input, output and difference of some channels: ``[3,H,W]``.
+
+        ``channels`` is a list of channels, or how many of those that changed most. Input and output share one colour
+        scale, from their least to their greatest value; the difference has a signed scale of the same reach.
+        ``scale="each"`` gives each channel its own scales. ``"shared"`` gives all channels the same two, drawn below,
+        which leave out the most extreme 0.5 %. The bar under a channel shows its gate; a full bar is 1.
+
+        Raises:
+            InvalidInput: another scale, or a channel that does not exist.
+        """
+        check_scale(scale)
+        units = self._choose(channels)
+        x, y = self.x[units], self.y[units]
+        shared = limits(torch.stack([x, y]), share=COLOR_SHARE)
+        signed_shared = limits(torch.stack([x, y]), name=DIVERGING, share=COLOR_SHARE)
+        panels = [self._summary()]
+        for unit, before, after in zip(units, x, y, strict=True):
+            both = torch.stack([before, after])
+            low, high = shared if scale == "shared" else limits(both)
+            signed = signed_shared if scale == "shared" else limits(both, name=DIVERGING)
+            maps = [*colormap(both, low, high), colormap(after - before, *signed, DIVERGING)]
+            gate = f": gate {float(self.gate[unit]):.2f}" if self.gate.ndim == 1 else ""
+            panels.append((f"channel {unit}{gate}", self._add_gate_bar(join_row(resize_near(maps, _SIDE)), unit)))
+        bars = [ColorBar("input, output", *shared), ColorBar("output - input", *signed_shared, DIVERGING)]
+        title = f"{self.site}: input | output = gate x input | output - input"
+        return draw_sheet(panels, columns, title=title, bars=bars if scale == "shared" else [])
+
+    def _choose(self, channels: int | Sequence[int]) -> list[int]:
+        count = len(self.x)
+        units = self.order[: max(0, channels)] if isinstance(channels, int) else list(channels)
+        if not units or min(units) < 0 or max(units) >= count:
+            raise InvalidInput(f"channels={channels} was given for {self.site!r}; it has {count}: 0 to {count - 1}")
+        return units
+
+    def _add_gate_bar(self, picture: Tensor, unit: int) -> Tensor:
+        """``picture`` with a bar below: dark up to the gate's value, grey for the rest."""
+        if self.gate.ndim > 1:
+            return picture
+        bar = torch.full((3, 8, picture.shape[2]), 0.86)
+        bar[:, :, : round(picture.shape[2] * float(self.gate[unit].clamp(0, 1)))] *= torch.tensor(_DARK).view(3, 1, 1)
+        bar[:, :3] = 1
+        return torch.cat([picture, bar], 1)
+
+    def _summary(self) -> tuple[str, Tensor]:
+        """The image and all gates: as a sorted profile from 0 at the bottom to 1; a spatial gate as a map."""
+        height, width = resize_near([self.x[:1].expand(3, -1, -1)], _SIDE)[0].shape[1:]
+        image = interpolate(self.image[None], (height, width), mode="bilinear", antialias=True)[0]
+        if self.gate.ndim > 1:
+            gate = resize_near([colormap(self.gate)], _SIDE)
+            return "image | gate | both", join_row([image, *gate, overlay(image, self.gate)])
+        steps = torch.linspace(0, len(self.gate) - 1, 2 * width + 3).round().long()
+        levels = self.gate.sort(descending=True).values[steps].clamp(0, 1)
+        dark = torch.linspace(1, 0, height)[:, None] <= levels
+        profile = torch.where(dark, 0.35, 0.93).expand(3, -1, -1)
+        return f"image | all {len(self.gate)} gates, sorted, 0 to 1", join_row([image, profile])
+
+
+def gated_maps(model: TappedModel, site: str, image: Tensor) -> GatedMaps:
+    """What a gated block does to one image ``[3,H,W]`` in [0,1]: its maps before and after, and its gates.
+
+    It reads any site that ``fv.gates`` lists: ``y = gate * x`` with a gate for each channel or for each position.
+
+    >>> import featureviz as fv
+    >>> maps = gated_maps(fv.load("embedded"), "features.9.block.2", torch.rand(3, 96, 96))
+    >>> maps.x.shape, maps.gate.shape
+    (torch.Size([320, 6, 6]), torch.Size([320]))
+    """
+    spatial = tapped(model).gates[site].spatial
+    network_input = fit_image(model, image)
+    layers = [PRE_GATE + site, GATED + site, GATE_VALUE + site]
+    with torch.no_grad():
+        activations = model(network_input, layers)
+    x, y, gate = (activations[layer][0].float().cpu() for layer in layers)
+    return GatedMaps(site, network_input[0].cpu(), x, y, gate[0] if spatial else gate)

@@ -1,0 +1,116 @@
+"""Renders against and along co-gating modes, judged on held-out views, and the pictures that show each mode most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from featureviz.errors import InvalidInput
+from featureviz.lab.gates.co_gating_modes import Modes
+from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.pictures import Pictures, read_picture
+from featureviz.network.model import TappedModel
+from featureviz.network.taps import GATE
+from featureviz.rendering.entry import render
+from featureviz.rng import HELD_OUT, Rng
+from featureviz.transform import Pipeline, robust
+
+VIEWS, PICTURES, TOP_GATES = 16, 3, 5
+
+
+class ModeEnd(NamedTuple):
+    """One end of a mode: how pure its render is, the pictures furthest along it, and the gates that it opens most.
+
+    ``amount`` is the distance of the render from the natural mean in natural standard deviations. ``cosine`` is the
+    cosine with the mode, ``other`` the largest absolute cosine with another mode.
+    """
+
+    amount: float
+    cosine: float
+    other: float
+    pictures: list[str]
+    opens: list[int]
+
+
+@final
+@dataclass(frozen=True)
+class ModeRenders:
+    """Both ends of every mode: ``ends[k]`` against and along mode k, their renders and their pictures.
+
+    ``images`` are the renders ``[2,k,3,H,W]``, against the modes and along them. ``photographs[k]`` ``[2P,3,h,h]`` are
+    the P pictures furthest against mode k, then the P pictures furthest along it.
+    """
+
+    ends: list[tuple[ModeEnd, ModeEnd]]
+    images: Tensor
+    photographs: list[Tensor]
+
+
+def render_modes(
+    model: TappedModel, modes: Modes, natural: GateStatistics, folder: str, *, power: float = 4, steps: int, size: int,
+    photograph_size: int = 128,
+) -> ModeRenders:  # fmt: skip
+    """Render each mode against and along its direction, and find the measured pictures of ``folder`` that show it most.
+
+    ``folder`` contains the pictures that were measured for ``natural``. ``power`` is that of ``Modes.objective``, which
+    keeps a render on its mode. Sizes are in pixels.
+
+    Raises:
+        InvalidInput: ``folder`` does not contain a picture that was measured.
+    """
+    names, photographs = _find_pictures(modes, natural, folder, photograph_size)
+    goals = [modes.objective(i, sign, power=power) for sign in (-1, 1) for i in range(len(modes))]
+    images = render(model, goals, steps=steps, size=size).images
+    against, along = held_out_logits(model, modes.site, images).unflatten(0, (2, -1))
+    ends = [
+        (_describe_end(modes, i, -1, against[i], names[i]), _describe_end(modes, i, 1, along[i], names[i]))
+        for i in range(len(modes))
+    ]
+    return ModeRenders(ends, images.unflatten(0, (2, -1)), photographs)
+
+
+def held_out_logits(model: TappedModel, site: str, images: Tensor) -> Tensor:
+    """The block's logits for images ``[N,3,H,W]``, means over 16 views that no ascent has used: ``[N,C]``."""
+    size = model.input_size((images.shape[-2], images.shape[-1]))
+    layer, means = GATE + site, []
+    for number, image in enumerate(images):
+        rng = Rng(0, torch.tensor([number]), VIEWS, model.device, step=HELD_OUT)
+        with torch.no_grad():
+            views = Pipeline(robust()).to(model.device)(image[None].to(model.device), rng, size)
+            means.append(model(views, [layer])[layer].float().mean(0).cpu())
+    return torch.stack(means)
+
+
+def _find_pictures(
+    modes: Modes, natural: GateStatistics, folder: str, size: int
+) -> tuple[list[list[str]], list[Tensor]]:
+    """For each mode the pictures furthest against it, then along it: their names, and the pictures ``[2P,3,h,h]``."""
+    pictures = Pictures(folder, size)
+    paths = dict(zip(pictures.names, pictures.paths, strict=True))
+    order = modes.amounts(natural[modes.site].logit_sample).argsort(dim=0, stable=True)  # [R,k]
+    numbers = natural.sample[torch.cat([order[:PICTURES], order.flip(0)[:PICTURES]])].T.tolist()
+    names = [[natural.names.get(n, str(n)) for n in row] for row in numbers]
+    missing = [name for row in names for name in row if name not in paths]
+    if missing:
+        raise InvalidInput(
+            f"{folder} has no {missing[0]!r}, which was among the pictures measured; give the folder that was measured"
+        )
+    return names, [torch.stack([read_picture(paths[name], pictures.size) for name in row]) for row in names]
+
+
+def _describe_end(modes: Modes, mode: int, sign: int, logits: Tensor, names: Sequence[str]) -> ModeEnd:
+    cosines, amounts = modes.cosines(logits[None])[0], modes.amounts(logits[None])[0]
+    others = torch.cat([cosines[:mode], cosines[mode + 1 :]]).abs().tolist()
+    weights, units = (sign * modes.vectors[mode]).topk(min(TOP_GATES, len(logits)))
+    half = len(names) // 2
+    return ModeEnd(
+        float(sign * amounts[mode]),
+        float(sign * cosines[mode]),
+        max(others, default=0.0),
+        list(names[:half] if sign < 0 else names[half:]),
+        units[weights > 0].tolist(),
+    )

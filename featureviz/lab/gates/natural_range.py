@@ -1,0 +1,135 @@
+"""What images do to a gate, compared with natural images: percentiles, extremes and reachable bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from featureviz.lab.gates.reachability import ReachableRange, share_of_way
+from featureviz.lab.statistics.gate_statistics import GateStatistics, Quantity
+from featureviz.network.model import TappedModel
+from featureviz.network.site import GateSite
+from featureviz.objectives.gate_leaves import Gate, PreGate
+from featureviz.rendering.held_out import evaluate
+
+CORNERS = (("high", "open"), ("high", "shut"), ("low", "open"), ("low", "shut"))  # of content and gate
+LEVEL = 0.9  # from this natural quantile on a content is high and a gate open; 0.1 for low and shut
+SHORT, BEYOND, PAST = "short", "beyond", "past"
+
+
+@final
+@dataclass(frozen=True)
+class GateResponse:
+    """What an image does to one gate: means over held-out views, and their percentiles among natural images.
+
+    ``logit`` and ``value`` are those of the gate. ``content`` is the mean of its channel before the gate.
+    """
+
+    logit: float
+    value: float
+    content: float
+    percentile: float
+    content_percentile: float
+
+    def reached(self, content: str, gate: str) -> tuple[bool, bool]:
+        """Whether the content is ``"high"`` or ``"low"``, and whether the gate is ``"open"`` or ``"shut"``.
+
+        High and open mean at least the 90th natural percentile; low and shut mean at most the 10th.
+        """
+        sides = ((self.content_percentile, content == "high"), (self.percentile, gate == "open"))
+        content_reached, gate_reached = (p >= 100 * LEVEL if up else p <= 100 * (1 - LEVEL) for p, up in sides)
+        return content_reached, gate_reached
+
+
+def measure_responses(
+    model: TappedModel, natural: GateStatistics, site: str, units: Sequence[int], images: Tensor, *, seed: int = 0
+) -> list[GateResponse]:
+    """The response of gate ``units[i]`` to image i of ``[N,3,H,W]`` in [0,1], on the 16 views of ``evaluate``.
+
+    >>> import featureviz as fv
+    >>> model = fv.load("embedded")
+    >>> natural = fv.lab.GateStatistics.measure(model, torch.rand(4, 3, 64, 64))
+    >>> (response,) = measure_responses(model, natural, "features.9.block.2", [7], torch.rand(1, 3, 64, 64))
+    >>> 0 <= response.value <= 1 and 0 <= response.percentile <= 100
+    True
+    """
+    both = PreGate(site, units) + 0 * Gate(site, units)  # the score is the content; the gate is reported with it
+    held_out = evaluate(model, both, images, seed=seed)
+    contents = held_out.scores.mean(0)
+    responses = []
+    for i, unit in enumerate(units):
+        (values,), (logits,) = held_out.gates[i].values(), held_out.logits[i].values()
+        logit, content = logits.mean()[None], contents[i : i + 1]
+        percentile = natural.percentile(site, unit, logit)
+        content_percentile = natural.percentile(site, unit, content, of="squeeze")
+        numbers = (logit, values.mean(), content, percentile, content_percentile)
+        responses.append(GateResponse(*(float(n) for n in numbers)))
+    return responses
+
+
+@final
+@dataclass(frozen=True)
+class Reach:
+    """How far a gate's logit was brought up or down, compared with the most extreme natural logits in this direction.
+
+    ``bound``, ``ellipsoid`` and ``share`` are None if the block's logits are not a function of the squeeze.
+    """
+
+    up: bool
+    logit: float
+    picture: float  # of the natural pictures
+    bound: float | None = None  # of mixtures of their squeezes (``reachable_range``)
+    ellipsoid: float | None = None  # of squeezes in the natural ellipsoid
+    share: float | None = None  # of the way from the natural mean to ``bound``
+
+    @property
+    def verdict(self) -> str:
+        """``"short"`` of the most extreme picture, ``"beyond"`` it, or ``"past"`` all mixtures of squeezes too."""
+        sign = 1 if self.up else -1
+        if sign * self.logit <= sign * self.picture:
+            return SHORT
+        return PAST if self.bound is not None and sign * self.logit > sign * self.bound else BEYOND
+
+
+def measure_reach(
+    natural: GateStatistics, site: str, unit: int, logit: float, reachable: ReachableRange | None, *, up: bool
+) -> Reach:
+    """Compare ``logit`` with natural images and with what is reachable, upwards or downwards."""
+    picture = float(natural[site].quantiles[-1 if up else 0, unit])
+    if reachable is None:
+        return Reach(up, logit, picture)
+    hull, ellipsoid = (reachable.hull_high, reachable.high) if up else (reachable.hull_low, reachable.low)
+    bound, far, mean = float(hull[unit]), float(ellipsoid[unit]), float(reachable.mean[unit])
+    return Reach(up, logit, picture, bound, far, share_of_way(mean, bound, logit))
+
+
+def gate_values(model: TappedModel, site: GateSite, natural: GateStatistics, unit: int, logits: Tensor) -> Tensor:
+    """The gate's values for ``logits`` ``[L]``, with all other gates at their natural means; on the CPU.
+
+    >>> import featureviz as fv
+    >>> model, natural = fv.load("embedded"), fv.lab.natural_gates()
+    >>> site = fv.gates(model)["features.9.block.2"]
+    >>> gate_values(model, site, natural, 7, torch.tensor([-3.0, 0.0, 3.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    z = natural[site.name].logit_mean.repeat(len(logits), 1)
+    z[:, unit] = logits
+    with torch.no_grad():
+        return site.nonlinearity(z.to(model.device))[:, unit].float().cpu()
+
+
+def corner_shares(natural: GateStatistics, site: str, unit: int) -> dict[tuple[str, str], float]:
+    """The share of natural images in each corner of content and gate; 0.01 each if the two are independent."""
+    s = natural[site]
+
+    def ends(sample: Tensor, of: Quantity) -> tuple[Tensor, Tensor]:
+        high, low = (natural.quantile(site, level, of=of)[unit] for level in (LEVEL, 1 - LEVEL))
+        return sample[:, unit] >= high, sample[:, unit] <= low
+
+    high, low, open_, shut = *ends(s.squeeze_sample, "squeeze"), *ends(s.logit_sample, "logits")
+    sides = {"high": high, "low": low, "open": open_, "shut": shut}
+    return {(c, g): float((sides[c] & sides[g]).float().mean()) for c, g in CORNERS}
