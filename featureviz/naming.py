@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
 
+T = TypeVar("T")
 Units = int | Sequence[int]  # one index, or one index for each image
 
 KINDS = ("gate", "gatevalue", "gated", "pregate", "bottleneck", "logit", "direction", "deepdream")  # reserved in specs
@@ -51,9 +52,9 @@ def parse_units(unit: Units, owner: str) -> tuple[tuple[int, ...], str]:
     return units, text
 
 
-def select_units(units: Sequence[int], images: Sequence[int]) -> Units:
-    """The units of the given images: a list, or a plain index if there is one image."""
-    selected = [units[i] for i in images]
+def select_images(entries: Sequence[T], images: Sequence[int]) -> T | list[T]:
+    """The entries of the given images: a list, or the entry itself if there is one image."""
+    selected = [entries[i] for i in images]
     return selected[0] if len(selected) == 1 else selected
 
 

@@ -1,4 +1,4 @@
-"""The co-gating modes of a block: directions in which its gates vary together, rendered and found in pictures.
+"""The co-gating modes of a block: directions in which its gates vary together, rendered and block_modes in pictures.
 
     python scripts/modes.py embedded features.9.block.2 --images CROPS --out out
     python scripts/modes.py embedded features.9.block.2 --images CROPS --method nmf --count 8 --out out
@@ -37,23 +37,23 @@ def describe_gates(ends: Ends, sign: int) -> str:
     return f"opens {', '.join(map(str, end.opens))}" if end.opens else f"shuts {', '.join(map(str, other.opens))}"
 
 
-def format_table(found: Modes, ends: Sequence[Ends]) -> str:
+def format_table(block_modes: Modes, ends: Sequence[Ends]) -> str:
     """Two lines for each mode."""
     lines = [f"{'mode':>4}  {'variance':>8}  end     sd  cosine  next"]
     for i, both in enumerate(ends):
-        for sign, end, head in ((-1, both[0], f"{i:4}  {float(found.share[i]):8.1%}"), (1, both[1], " " * 14)):
+        for sign, end, head in ((-1, both[0], f"{i:4}  {float(block_modes.share[i]):8.1%}"), (1, both[1], " " * 14)):
             numbers = f"{end.amount:6.1f}  {end.cosine:6.2f}  {end.other:4.2f}"
             lines.append(f"{head}  {'-' if sign < 0 else '+'}   {numbers}   {describe_gates(both, sign)}")
     return "\n".join(lines)
 
 
-def draw(title: str, note: str, found: Modes, renders: ModeRenders, amounts: Tensor) -> Canvas:
+def draw(title: str, note: str, block_modes: Modes, renders: ModeRenders, amounts: Tensor) -> Canvas:
     """A row for each mode: its renders outside, pictures next to them, and the distribution of pictures in the middle.
 
     ``amounts`` ``[R,k]`` are those of natural pictures.
     """
     left = SIDE + RENDER + 8 + PICTURES * (PHOTO + 4) + 20
-    sheet = Canvas(2 * left + MIDDLE, TOP + ROW * len(found))
+    sheet = Canvas(2 * left + MIDDLE, TOP + ROW * len(block_modes))
     sheet.text(SIDE, 14, title, INK, 19, bold=True)
     sheet.text(SIDE, 42, note, GREY)
     right = sheet.width - SIDE
@@ -73,7 +73,7 @@ def draw(title: str, note: str, found: Modes, renders: ModeRenders, amounts: Ten
             x = x if j < len(photographs) / 2 else sheet.width - x - PHOTO
             sheet.image(photograph, x, y + (RENDER - PHOTO) / 2, PHOTO)
         sheet.text(left, y + 8, f"mode {i}", INK, 14, "lm", bold=True)
-        sheet.text(left + MIDDLE, y + 8, f"{100 * float(found.share[i]):.0f} % of the variance", GREY, 12, "rm")
+        sheet.text(left + MIDDLE, y + 8, f"{100 * float(block_modes.share[i]):.0f} % of the variance", GREY, 12, "rm")
         draw_distribution(sheet, renders.ends[i], amounts[:, i], left, y, reach)
     return sheet
 
@@ -98,10 +98,10 @@ def write_modes(args: argparse.Namespace) -> None:
     out, model = check_writable(args.out), load_model(args)
     site = fv.gates(model)[args.site].name
     natural = load_or_measure(model, args)
-    found = modes(natural, site, args.count, method=args.method)
+    block_modes = modes(natural, site, args.count, method=args.method)
     renders = render_modes(
         model,
-        found,
+        block_modes,
         natural,
         args.images,
         power=args.power,
@@ -109,21 +109,21 @@ def write_modes(args: argparse.Namespace) -> None:
         size=args.size,
         photograph_size=2 * PHOTO,
     )
-    print(format_table(found, renders.ends))
+    print(format_table(block_modes, renders.ends))
     facts = {"model": model.name, "block": site, "pictures": natural.count, "method": args.method}
     facts |= {"power": args.power, "steps": args.steps, "size": args.size, "input": model.size}
     rows = [
         {"share": float(share), "minus": minus._asdict(), "plus": plus._asdict()}
-        for share, (minus, plus) in zip(found.share, renders.ends, strict=True)
+        for share, (minus, plus) in zip(block_modes.share, renders.ends, strict=True)
     ]
     write_json(out / "modes.json", {**facts, "modes": rows})
     note = (
         f"{model.name}, {natural.count:,} pictures; cosine of the render's change of logits with its mode, and the"
         f" largest with another mode, on {VIEWS} held-out views"
     )
-    title = f"What the gates of {site} do together: {len(found)} modes ({args.method})"
-    amounts = found.amounts(natural[site].logit_sample)
-    print(draw(title, note, found, renders, amounts).save(out / "modes.png"))
+    title = f"What the gates of {site} do together: {len(block_modes)} modes ({args.method})"
+    amounts = block_modes.amounts(natural[site].logit_sample)
+    print(draw(title, note, block_modes, renders, amounts).save(out / "modes.png"))
 
 
 def main() -> int:

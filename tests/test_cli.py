@@ -36,15 +36,15 @@ def test_the_demo_writes_a_page_that_shows_what_its_report_says(
         assert f"gate:{gate['site']}:{gate['channel']}" in page
         assert gate["seconds"] > 0
         for side in ("excited", "suppressed"):
-            shown = gate[side]
+            shown = gate["renders"][side]
             assert len(shown["values"]) == 16
-            assert shown["mean"] == pytest.approx(sum(shown["values"]) / 16, abs=2e-4)
-            assert f"{side} {shown['mean']:.2f}" in page
+            assert shown["value"] == pytest.approx(sum(shown["values"]) / 16, abs=2e-4)
+            assert f"{side} {shown['value']:.2f}" in page
             assert 0 <= shown["percentile"] <= 100
             assert iio.imread(out / shown["file"]).shape == (64, 64, 3)
             assert fv.read_recipe(out / shown["file"])["model"] == "embedded"
-        assert gate["natural sd"] == pytest.approx(float(natural[gate["site"]].value_sd[gate["channel"]]), abs=1e-3)
-        assert gate["excited"]["mean"] > gate["suppressed"]["mean"]
+        assert gate["natural"]["value sd"] == pytest.approx(float(natural[gate["site"]].value_sd[gate["channel"]]), abs=1e-3)
+        assert gate["renders"]["excited"]["value"] > gate["renders"]["suppressed"]["value"]
     assert all(p.is_file() for p in pictures_of(out / "index.html"))
     assert (out / "sheet.png").is_file()
     assert not re.search(r'(src|href)="(https?:)?//', page)
@@ -55,10 +55,11 @@ def test_the_demos_gates_go_beyond_natural_pictures_both_ways(tmp_path: Path) ->
     """At its own number of steps, on the three deepest blocks: beyond 99.9 and 0.1 %, open and shut."""
     assert main(["demo", "--out", str(tmp_path), "--gates", "3"]) == 0
     for gate in json.loads((tmp_path / "report.json").read_text())["gates"]:
-        assert gate["excited"]["percentile"] >= 99.9, gate
-        assert gate["suppressed"]["percentile"] <= 0.1, gate
-        assert gate["excited"]["mean"] >= OPEN, gate
-        assert gate["suppressed"]["mean"] <= SHUT, gate
+        excited, suppressed = gate["renders"]["excited"], gate["renders"]["suppressed"]
+        assert excited["percentile"] >= 99.9, gate
+        assert suppressed["percentile"] <= 0.1, gate
+        assert excited["value"] >= OPEN, gate
+        assert suppressed["value"] <= SHUT, gate
 
 
 def test_the_demo_spreads_over_the_depth_by_how_much_gates_vary() -> None:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
-from torch import Tensor
 from tqdm import tqdm
 
 from featureviz.files import check_writable, write_json
-from featureviz.gallery.cards.card_report import DRAWN_LEVELS, read_quantiles
+from featureviz.gallery.cards.card_index import INTRO, KEY, draw_gate
+from featureviz.gallery.cards.card_report import describe_gate
 from featureviz.gallery.cards.entry import choose_gates
-from featureviz.gallery.page import GATE_INTRO, Card, GateTile, make_gate_card, write_page
-from featureviz.gallery.tiles import to_json, write_sheet, write_tile
+from featureviz.gallery.page import draw_gallery, write_page
+from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image import FourierImage
 from featureviz.lab.embedded_gates import natural_gates
-from featureviz.lab.gates.natural_range import gate_values
 from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.models.embedded import load
@@ -27,22 +25,12 @@ from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import PerImage
 from featureviz.objectives.gate_leaves import Gate
 from featureviz.rendering.entry import render
-from featureviz.rendering.held_out import evaluate
+from featureviz.rendering.held_out import HeldOut, evaluate
 from featureviz.rendering.presets import DEMO_STEPS
 from featureviz.rendering.rendering import Rendering
 
-
-@final
-@dataclass(frozen=True)
-class _Pair:
-    """One gate: rows ``row`` and ``row + 1`` of a rendering, and its values and logits on the noise they began as."""
-
-    gate: Gate
-    rendering: Rendering
-    row: int
-    noise: Tensor
-    noise_logits: Tensor
-    seconds: float
+_Pair = tuple[dict[str, Any], Rendering, int]  # a gate's entry in the report; the rows i and i + 1 of a rendering
+TITLE = "What opens a gate, and what closes it"
 
 
 def render_demo(
@@ -60,77 +48,68 @@ def render_demo(
     """
     folder, started = check_writable(out), time.perf_counter()
     model, natural = load(), natural_gates()
-    chosen = choose_gates(list(model.gates), natural, count)
     pairs: list[_Pair] = []
     with tqdm(total=2 * count, desc="gates opened and closed", unit="image", disable=not progress) as bar:
-        for site, units in chosen.items():
-            pairs += _render_pairs(model, site, units, steps, size, seed)
+        for site, units in choose_gates(list(model.gates), natural, count).items():
+            pairs += _render_pairs(model, natural, site, units, steps, size, seed)
             bar.update(2 * len(units))
-    entries = [_write_entry(folder, model, pair, natural) for pair in pairs]
-    write_sheet(folder, [pair.rendering.images[pair.row + i] for pair in pairs for i in range(2)], columns=6)
-    counts = {
-        "opened and closed": sum(
-            e["excited"]["mean"] >= OPEN and e["suppressed"]["mean"] <= SHUT for e in entries
-        ),
-        "beyond natural pictures both ways": sum(
-            e["excited"]["percentile"] >= 99.9 and e["suppressed"]["percentile"] <= 0.1 for e in entries
-        ),
-    }  # fmt: skip
-    recipe = {k: v for k, v in pairs[0].rendering.recipe.items() if k not in ("spec", "image_ids")}
-    seconds = time.perf_counter() - started
-    report = {"model": model.name, "natural images": natural.count, "seconds": round(seconds, 1), **counts}
-    write_json(folder / "report.json", {**report, "recipe": recipe, "gates": entries})
+    entries = [_write_pair(folder, *pair) for pair in pairs]
+    write_sheet(folder, [rendering.images[row + i] for _, rendering, row in pairs for i in range(2)], columns=6)
+    ends = [(e["renders"]["excited"], e["renders"]["suppressed"]) for e in entries]
+    opened = sum(up["value"] >= OPEN and down["value"] <= SHUT for up, down in ends)
+    beyond = sum(up["percentile"] >= 99.9 and down["percentile"] <= 0.1 for up, down in ends)
+    seconds = round(time.perf_counter() - started, 1)
+    write_json(folder / "report.json", {
+        "model": model.name, "natural images": natural.count, "seconds": seconds, "opened and closed": opened,
+        "beyond natural pictures both ways": beyond, "recipe": get_shared(pairs[0][1].recipe), "gates": entries,
+    })  # fmt: skip
     footer = f"featureviz demo: {seconds:.0f} seconds, {steps} steps per image. All figures are in report.json."
-    intro = _introduce(natural.count, len(entries), *counts.values())
-    return write_page(folder, "What opens a gate, and what closes it", intro, [_make_card(e) for e in entries], footer)
+    intro = _introduce(natural.count, len(entries), opened, beyond)
+    body = draw_gallery(TITLE, intro, [_draw_entry(e) for e in entries], key=KEY)
+    return write_page(folder / "index.html", TITLE, body, footer)
 
 
-def _render_pairs(model: TappedModel, site: str, units: Sequence[int], steps: int, size: int, seed: int) -> list[_Pair]:
+def _render_pairs(
+    model: TappedModel, natural: GateStatistics, site: str, units: Sequence[int], steps: int, size: int, seed: int
+) -> list[_Pair]:
     """Both pictures of each unit of one block, in one batch."""
     started = time.perf_counter()
-    gates = [Gate(site, unit) for unit in units]
-    goal = PerImage([signed for gate in gates for signed in (gate, -gate)])
+    goal = PerImage([signed for unit in units for signed in (Gate(site, unit), -Gate(site, unit))])
     noise = evaluate(model, goal, FourierImage(goal.n, size, seed=seed)().detach(), seed=seed)
     rendering = render(model, goal, steps=steps, size=size, seed=seed, progress=False)
     if rendering.interrupted:
         raise KeyboardInterrupt  # an unfinished demo is not written
-    seconds = (time.perf_counter() - started) / len(units)
-    return [
-        _Pair(gate, rendering, 2 * i, noise.gates[2 * i][gate.spec], noise.logits[2 * i][gate.spec], seconds)
-        for i, gate in enumerate(gates)
-    ]
+    seconds = round((time.perf_counter() - started) / len(units), 2)
+    pairs = []
+    for i, unit in enumerate(units):
+        on_noise, excited, suppressed = (
+            _describe_response(held_out, row, natural, site, unit)
+            for held_out, row in ((noise, 2 * i), (rendering.held_out, 2 * i), (rendering.held_out, 2 * i + 1))
+        )
+        renders = {"excited": excited, "suppressed": suppressed}
+        entry = {**describe_gate(model, natural, site, unit), "seconds": seconds, "noise": on_noise, "renders": renders}
+        pairs.append((entry, rendering, 2 * i))
+    return pairs
 
 
-def _write_entry(folder: Path, model: TappedModel, pair: _Pair, natural: GateStatistics) -> dict[str, Any]:
+def _describe_response(held_out: HeldOut, row: int, natural: GateStatistics, site: str, unit: int) -> dict[str, Any]:
+    (values,), (logits,) = held_out.gates[row].values(), held_out.logits[row].values()
+    percentile = natural.percentile(site, unit, logits.mean()[None])[0]
+    return {"value": values.mean(), "logit": logits.mean(), "percentile": percentile, "values": values}
+
+
+def _write_pair(folder: Path, entry: dict[str, Any], rendering: Rendering, row: int) -> dict[str, Any]:
     """Write the two tiles of a gate; returns its entry in the report."""
-    site, unit, spec = pair.gate.site_name, pair.gate.units[0], pair.gate.spec
-
-    def percentile(logits: Tensor) -> float:
-        return round(float(natural.percentile(site, unit, logits.mean()[None])), 3)
-
-    values = gate_values(model, model.gates[site], natural, unit, read_quantiles(natural, site, unit))
-    entry = {
-        "spec": spec, "site": site, "channel": unit, "seconds": round(pair.seconds, 2),
-        "value on noise": to_json(pair.noise.mean(), 4), "percentile of noise": percentile(pair.noise_logits),
-        "natural mean": to_json(natural[site].value_mean[unit], 4),
-        "natural sd": to_json(natural[site].value_sd[unit], 4),
-        "natural quantiles": dict(zip(DRAWN_LEVELS, to_json(values, 4), strict=True)),
-    }  # fmt: skip
-    for row, name, sign in ((pair.row, "excited", ""), (pair.row + 1, "suppressed", "-")):
-        held_out = pair.rendering.held_out
-        entry[name] = {
-            "file": write_tile(folder, f"{sign}{spec}", pair.rendering, row),
-            "mean": to_json(held_out.gates[row][spec].mean(), 4), "values": to_json(held_out.gates[row][spec], 4),
-            "percentile": percentile(held_out.logits[row][spec]),
-        }  # fmt: skip
-    return entry
+    for i, end in enumerate(entry["renders"].values()):
+        end["file"] = write_tile(folder, rendering.specs[row + i], rendering, row + i)
+    return to_json(entry)
 
 
 def _introduce(pictures: int, gates: int, opened: int, beyond: int) -> list[str]:
     """The paragraphs at the head of the page."""
     return [
-        f"{GATE_INTRO} Gradient ascent rendered from noise what <strong>opens</strong> and what"
-        f" <strong>closes</strong> {gates} gates of the small MobileNetV3 in this package. Early blocks come first.",
+        f"{INTRO} Gradient ascent rendered from noise what <strong>opens</strong> and what <strong>closes</strong>"
+        f" {gates} gates of the small MobileNetV3 in this package. Early blocks come first.",
         "Values are means over 16 shifted, scaled and rotated views that the ascent did not use. They are compared with"
         f" {pictures:,} natural pictures: crops of photographs and textures with objects pasted on them, which the"
         f" network was not trained on. {beyond} of {gates} gates end above the 99.9th and below the 0.1th percentile of"
@@ -139,15 +118,11 @@ def _introduce(pictures: int, gates: int, opened: int, beyond: int) -> list[str]
     ]
 
 
-def _make_card(e: Mapping[str, Any]) -> Card:
+def _draw_entry(e: Mapping[str, Any]) -> str:
     """A gate on the page, from its entry in the report."""
-    quantiles, noise = tuple(e["natural quantiles"].values()), e["value on noise"]
-    missed = [str(OPEN)] * (e["excited"]["mean"] < OPEN) + [str(SHUT)] * (e["suppressed"]["mean"] > SHUT)
-    low, *_, high = quantiles
-    excited, suppressed = (
-        GateTile(e[name]["file"], e[name]["mean"], e[name]["percentile"]) for name in ("excited", "suppressed")
-    )
-    on_noise = f"noise {noise:.2f} (percentile {e['percentile of noise']:.1f})"
-    subtitle = f"natural pictures {low:.2f} to {high:.2f}, {on_noise}"
+    low, *_, high = e["natural"]["quantile values"].values()
+    excited, suppressed = (end["value"] for end in e["renders"].values())
+    missed = [str(OPEN)] * (excited < OPEN) + [str(SHUT)] * (suppressed > SHUT)
+    noise = f"noise {e['noise']['value']:.2f} (percentile {e['noise']['percentile']:.1f})"
     remark = f"The ascent found no picture that brings it to {' or '.join(missed)}." if missed else ""
-    return make_gate_card(e["spec"], subtitle, quantiles, noise, excited, suppressed, remark)
+    return draw_gate(e, f"natural pictures {low:.2f} to {high:.2f}, {noise}", remark)

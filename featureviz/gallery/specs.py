@@ -14,8 +14,8 @@ from typing import Any
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput
 from featureviz.files import check_writable, write_json
-from featureviz.gallery.page import Card, Picture, describe_versions, write_page
-from featureviz.gallery.tiles import to_json, write_sheet, write_tile
+from featureviz.gallery.page import describe_versions, draw_card, draw_figure, draw_gallery, write_page
+from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import as_objective, merge_per_image
@@ -84,25 +84,29 @@ def render_specs(
     folder, started = check_writable(out), time.perf_counter()
     singles = [goal.select([i]) for goal in map(as_objective, goals) for i in range(goal.n)]
     tiles = _render_tiles(model, singles, batch, best_of, options)
-    entries, cards = [], list[Card]()
+    entries, cards = [], []
     for i, (rendering, row) in tiles.items():
-        spec = singles[i].spec
+        spec, gates = singles[i].spec, rendering.held_out.gates[row]
         file = write_tile(folder, f"{i:03d} {spec}" if len(singles) > 1 else spec, rendering, row)
-        figures, caption = _describe_scores(rendering, row)
-        entries.append({"spec": spec, "file": file, **figures})
-        cards.append(Card(spec, "", [Picture(file, "", caption)]))
+        scores, done = rendering.held_out.scores[:, row], rendering.recipe_of(row)["steps done"]
+        entries.append(
+            {"spec": spec, "file": file, "score": scores, "steps": done, **({"gates": gates} if gates else {})}
+        )
+        caption = ", ".join(f"gate {values.mean():.3f}" for values in gates.values()) or f"{scores.mean():.3g}"
+        cards.append(draw_card(spec, "", draw_figure(file, "", [caption], alt=spec)))
     write_sheet(folder, [rendering.images[row] for rendering, row in tiles.values()])
     recipe = next(iter(tiles.values()))[0].recipe
-    shared = {key: value for key, value in recipe.items() if key not in ("spec", "steps done", "image_ids")}
     seconds = round(time.perf_counter() - started, 2)
-    write_json(folder / "report.json", {"recipe": shared, "seconds": seconds, "units": entries})
+    report = {"recipe": get_shared(recipe), "seconds": seconds, "units": to_json(entries)}
+    write_json(folder / "report.json", report)
     intro = (
         f"Each picture was rendered from noise by {recipe['steps']} steps of gradient ascent on"
         f" <strong>{escape(model.name)}</strong>. The figure is the mean score on 16 views that the ascent did not use."
     )
     how = f"seed {recipe['seed']}, {recipe['size']} px, {recipe['optimizer']}. All figures: report.json."
-    footer = f"{describe_versions(recipe['versions'])}; {how}"
-    return write_page(folder, title or f"What excites {model.name}", [intro], cards, footer, small=True)
+    title = title or f"What excites {model.name}"
+    body, footer = draw_gallery(title, [intro], cards, small=True), f"{describe_versions(recipe['versions'])}; {how}"
+    return write_page(folder / "index.html", title, body, footer)
 
 
 def _render_tiles(
@@ -144,12 +148,3 @@ def _choose_runtimes(
     for rows, goal in batches:
         work[goal.layers, len(rows)] += len(rows) * steps * views
     return {key: replace(runtime, compile=runtime.compiles(count)) for key, count in work.items()}
-
-
-def _describe_scores(rendering: Rendering, row: int) -> tuple[dict[str, Any], str]:
-    """Scores of an image for the report, and in a few words for its caption."""
-    scores, gates = rendering.held_out.scores[:, row], rendering.held_out.gates[row]
-    entry: dict[str, Any] = {"score": to_json(scores), "steps": rendering.recipe_of(row)["steps done"]}
-    if not gates:
-        return entry, f"{scores.mean():.3g}"
-    return entry | {"gates": to_json(gates)}, ", ".join(f"gate {values.mean():.3f}" for values in gates.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,27 @@ def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) 
     write_bytes(folder / "sheet.png", encode_png(make_contact_sheet(torch.stack(images), columns)))
 
 
-def to_json(value: Any, digits: int = 5) -> Any:
-    """A value for a report: tensors as numbers and lists, floats rounded, NaN and infinity as None.
+def get_shared(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The part of a recipe that all images of a gallery have in common."""
+    return {key: value for key, value in recipe.items() if key not in ("spec", "steps done", "image_ids")}
 
-    >>> to_json({"logit": torch.tensor(0.1234567), "names": ("a", None), "sd": float("nan")})
-    {'logit': 0.12346, 'names': ['a', None], 'sd': None}
+
+def to_json(value: Any) -> Any:
+    """A value for a report: tensors as numbers and lists, six digits of a float, NaN and infinity as None.
+
+    A dataclass becomes a dictionary; its names are written with spaces.
+
+    >>> to_json({"logit": torch.tensor(0.12345678), "names": ("a", None), "sd": float("nan")})
+    {'logit': 0.123457, 'names': ['a', None], 'sd': None}
     """
     if isinstance(value, Tensor):
-        return to_json(value.tolist(), digits)
+        value = value.tolist()
+    elif is_dataclass(value):
+        value = {field.name.replace("_", " "): getattr(value, field.name) for field in fields(value)}
     if isinstance(value, dict):
-        return {key: to_json(item, digits) for key, item in value.items()}
+        return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_json(item, digits) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, float):
-        return round(value, digits) if math.isfinite(value) else None
+        return float(f"{value:.6g}") if math.isfinite(value) else None
     return value

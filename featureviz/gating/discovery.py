@@ -8,19 +8,62 @@ proposes sites, and a site is accepted only if it satisfies the identity above o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
+from typing import final
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from featureviz.errors import ModelError
 from featureviz.gating.functional import find_functional
-from featureviz.gating.known import find_known
 from featureviz.gating.patch import remove_patches
 from featureviz.gating.probe import find_by_probing, patch_suspects
-from featureviz.gating.verify import TOLERANCE, describe_sites, make_test_images, replace_zero_weights, verify_sites
+from featureviz.gating.verify import (
+    TOLERANCE,
+    describe_sites,
+    make_test_images,
+    propose_site,
+    replace_zero_weights,
+    verify_sites,
+)
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import Gates, GateSite, within
+
+
+@final
+@dataclass(frozen=True)
+class _KnownClass:
+    """A class whose output is its input times the output of its submodule ``gate``."""
+
+    kind: str
+    gate: str
+    axis: int = 1
+    spatial: bool = False
+
+
+SE, ECA, CBAM = "SE", "ECA", "CBAM channel"
+KNOWN = {
+    "torchvision.ops.misc.SqueezeExcitation": _KnownClass(SE, "scale_activation"),
+    "timm.layers.squeeze_excite.SEModule": _KnownClass(SE, "gate"),
+    "timm.layers.squeeze_excite.SqueezeExciteCl": _KnownClass(SE, "gate", axis=-1),
+    "timm.layers.squeeze_excite.EffectiveSEModule": _KnownClass("effective SE", "gate"),
+    "timm.layers.eca.EcaModule": _KnownClass(ECA, "gate"),
+    "timm.layers.eca.CecaModule": _KnownClass(ECA, "gate"),
+    "timm.layers.cbam.ChannelAttn": _KnownClass(CBAM, "gate"),
+    "timm.layers.cbam.SpatialAttn": _KnownClass("CBAM spatial", "gate", spatial=True),
+    "timm.layers.global_context.GlobalContext": _KnownClass("global context", "gate"),
+    "timm.models._efficientnet_blocks.SqueezeExcite": _KnownClass(SE, "gate"),
+    "timm.models.senet.SEModule": _KnownClass(SE, "sigmoid"),
+    "timm.models.rexnet.SEWithNorm": _KnownClass(SE, "gate"),
+    "transformers.models.efficientnet.modeling_efficientnet.EfficientNetSqueezeExciteLayer": _KnownClass(
+        SE, "act_expand"
+    ),
+    "transformers.models.regnet.modeling_regnet.RegNetSELayer": _KnownClass(SE, "attention.3"),
+    "featureviz.nn.attention.SEModule": _KnownClass(SE, "gate"),
+    "featureviz.nn.attention.ChannelAttention": _KnownClass(CBAM, "gate"),
+    "featureviz.nn.attention.SpatialAttention": _KnownClass("CBAM spatial", "gate", spatial=True),
+}
 
 
 def gates(model: TappedModel) -> Gates:
@@ -47,7 +90,7 @@ def discover(model: TappedModel) -> Gates:
 
 def _find_sites(model: TappedModel, images: Tensor) -> dict[str, GateSite]:
     counts = {name: prod(layer.shape[1:]) for name, layer in model.check().items()}
-    known = list(find_known(model.net, counts))
+    known = list(_find_known(model.net, counts))
     sites = verify_sites(model, known, images)
     suspects, probed = find_by_probing(model, images, sites)
     sites |= verify_sites(model, probed, images)
@@ -61,9 +104,22 @@ def _find_sites(model: TappedModel, images: Tensor) -> dict[str, GateSite]:
                 f"block {site.name!r} ({site.found}) does not compute x * gate(logits) on noise to {TOLERANCE:.0e};"
                 " check it for NaN weights, or for a subclass that computes something else"
             )
-    return describe_sites(model, _sort_by_run(model, sites), images)
-
-
-def _sort_by_run(model: TappedModel, sites: Mapping[str, GateSite]) -> list[GateSite]:
     order = list(model.check())
-    return sorted(sites.values(), key=lambda site: order.index(site.gate))
+    in_order = sorted(sites.values(), key=lambda site: order.index(site.gate))
+    return describe_sites(model, in_order, images)
+
+
+def _find_known(net: nn.Module, channels: dict[str, int]) -> Iterator[GateSite]:
+    """The sites of known classes in ``net``; ``channels`` is the number of channels of each module that ran."""
+    for name, module in net.named_modules():
+        entry = next((KNOWN[q] for q in map(_qualify, type(module).__mro__) if q in KNOWN), None)
+        gate = f"{name}.{entry.gate}".removeprefix(".") if entry else ""
+        if entry and gate in channels:  # else its gate never runs: a subclass, or an option without a gate
+            found = f"{type(module).__module__.split('.')[0]} class"
+            yield propose_site(
+                net, name, gate, channels[gate], found, kind=entry.kind, axis=entry.axis, spatial=entry.spatial
+            )
+
+
+def _qualify(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,15 +23,13 @@ from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite, NaturalGates
 
 Sites = str | GateSite | Iterable[str | GateSite]
+Changed = AbstractContextManager[TappedModel]  # the model, changed inside the ``with`` block only
 
 
-def clamp(
-    model: TappedModel, sites: Sites, value: float | Tensor, units: Units | None = None
-) -> AbstractContextManager[TappedModel]:
+def clamp(model: TappedModel, sites: Sites, value: float | Tensor, units: Units | None = None) -> Changed:
     """Set gates to ``value``: a number, or ``[C]`` of them. The gates then no longer depend on the image.
 
     Args:
-        model: the network; it is changed inside the block only.
         sites: a gated block, or several.
         value: of the gates; 1 passes a channel on unchanged, 0 removes it.
         units: the channels to set; None for all.
@@ -44,21 +41,23 @@ def clamp(
     >>> values["gate value:features.9.block.2"].unique()
     tensor([0.5000])
     """
-    return _intervene(model, sites, units, partial(_clamp, value), "clamp", _describe(value))
+
+    def change(gates: Tensor) -> Tensor:
+        return _to_row(value, gates).expand_as(gates)
+
+    return _intervene(model, sites, units, change, "clamp", _describe(value))
 
 
-def scale(
-    model: TappedModel, sites: Sites, factor: float | Tensor, units: Units | None = None
-) -> AbstractContextManager[TappedModel]:
+def scale(model: TappedModel, sites: Sites, factor: float | Tensor, units: Units | None = None) -> Changed:
     """Multiply gates by ``factor``, a number or ``[C]``: 0 removes the block's channels, 1 changes nothing."""
-    return _intervene(model, sites, units, partial(_scale, factor), "scale", _describe(factor))
+    return _intervene(model, sites, units, lambda gates: gates * _to_row(factor, gates), "scale", _describe(factor))
 
 
-def shift(
-    model: TappedModel, sites: Sites, amount: float | Tensor, units: Units | None = None
-) -> AbstractContextManager[TappedModel]:
+def shift(model: TappedModel, sites: Sites, amount: float | Tensor, units: Units | None = None) -> Changed:
     """Add ``amount``, a number or ``[C]``, to the gates' logits, as another bias would; they still see the image."""
-    return _intervene(model, sites, units, partial(_shift, amount), "shift", _describe(amount), logits=True)
+    return _intervene(
+        model, sites, units, lambda logits: logits + _to_row(amount, logits), "shift", _describe(amount), logits=True
+    )
 
 
 @contextmanager
@@ -72,19 +71,28 @@ def mean_ablate(
         yield model
 
 
-def resample(
-    model: TappedModel, sites: Sites, order: Sequence[int], units: Units | None = None
-) -> AbstractContextManager[TappedModel]:
+def resample(model: TappedModel, sites: Sites, order: Sequence[int], units: Units | None = None) -> Changed:
     """Give image i of a batch the gates of image ``order[i]``: ``[1, 0]`` exchanges those of two images.
 
     The batch must hold ``len(order)`` images, each with the same number of views.
     """
+    order = tuple(order)
     if not order or any(not 0 <= i < len(order) for i in order):
         raise InvalidInput(f"order={list(order)} was given; expected an image from 0 to {len(order) - 1} for each")
-    return _intervene(model, sites, units, partial(_resample, tuple(order)), "resample", str(list(order)))
+
+    def change(gates: Tensor) -> Tensor:
+        if len(gates) % len(order):
+            raise InvalidInput(
+                f"resample got an order of {len(order)} images; a batch of {len(gates)} views cannot be divided among"
+                " them"
+            )
+        images = gates.unflatten(0, (len(order), -1))
+        return torch.stack([images[i] for i in order]).flatten(0, 1)
+
+    return _intervene(model, sites, units, change, "resample", str(list(order)))
 
 
-def stop_gradient(model: TappedModel, sites: Sites, units: Units | None = None) -> AbstractContextManager[TappedModel]:
+def stop_gradient(model: TappedModel, sites: Sites, units: Units | None = None) -> Changed:
     """Keep the gates' values but stop their gradient, so that gradients flow through the content alone."""
     return _intervene(model, sites, units, Tensor.detach, "stop_gradient")
 
@@ -112,27 +120,6 @@ def _intervene(
         yield model
 
 
-def _clamp(value: float | Tensor, gates: Tensor) -> Tensor:
-    return _to_row(value, gates).expand_as(gates)
-
-
-def _scale(factor: float | Tensor, gates: Tensor) -> Tensor:
-    return gates * _to_row(factor, gates)
-
-
-def _shift(amount: float | Tensor, gates: Tensor) -> Tensor:
-    return gates + _to_row(amount, gates)
-
-
-def _resample(order: tuple[int, ...], gates: Tensor) -> Tensor:
-    if len(gates) % len(order):
-        raise InvalidInput(
-            f"resample got an order of {len(order)} images; a batch of {len(gates)} views cannot be divided among them"
-        )
-    images = gates.unflatten(0, (len(order), -1))
-    return torch.stack([images[i] for i in order]).flatten(0, 1)
-
-
 def _to_row(value: float | Tensor, gates: Tensor) -> Tensor:
     """``[1,1]`` or ``[1,C]`` like the gates."""
     if not isinstance(value, Tensor):
@@ -145,8 +132,7 @@ def _to_row(value: float | Tensor, gates: Tensor) -> Tensor:
 
 
 def _resolve(model: TappedModel, sites: Sites) -> list[GateSite]:
-    several = [sites] if isinstance(sites, (str, GateSite)) else list(sites)
-    return [tapped(model).gates.resolve(s) for s in several]
+    return [tapped(model).gates.resolve(s) for s in ([sites] if isinstance(sites, (str, GateSite)) else sites)]
 
 
 def _mask(site: GateSite, units: Units, device: torch.device) -> Tensor:

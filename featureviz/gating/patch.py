@@ -10,28 +10,30 @@ from typing import Any, final
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
-from featureviz.gating.trace import Call
 from featureviz.network.taps import hide_from_modes
 
 
 @final
-class Multiply(nn.Module):
-    """``x * g``."""
+@dataclass(frozen=True)
+class Call:
+    """The k-th call of a function during one forward of the module at ``path``; calls inside its submodules count."""
 
-    def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        return x * g
+    path: str | None  # None outside the network
+    function: str
+    k: int
+    inplace: bool = False
 
 
 @final
-class MultiplyByGate(nn.Module):
-    """``x * gate(g)``; ``gate`` is an identity at which g can be read and changed."""
+class Multiply(nn.Module):
+    """``x * gate(g)``; ``gate`` is an identity at which g can be read and changed, or None."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: nn.Module | None = None) -> None:
         super().__init__()
-        self.gate = nn.Identity()
+        self.gate = gate
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        return x * self.gate(g)
+        return x * (g if self.gate is None else self.gate(g))
 
 
 @final

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.gating.patch import expand_channels, fit_scale, patch_output
-from featureviz.gating.trace import hook_modules, may_squash
-from featureviz.gating.verify import propose_site
+from featureviz.gating.verify import hook_modules, may_squash, propose_site
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite, within
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from typing import Any, final
 
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from featureviz.gating.trace import hook_modules
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
 from featureviz.network.taps import INPUT, OUTPUT, Tap, hide_from_modes, hooked
@@ -81,6 +81,27 @@ def replace_zero_weights(net: nn.Module) -> Iterator[None]:
             module.register_parameter("weight", weight)
 
 
+@contextmanager
+def hook_modules(
+    net: nn.Module, after: Callable[..., None], before: Callable[..., None] | None = None
+) -> Iterator[None]:
+    """Inside the block, every call of a module of ``net`` calls ``before`` and ``after`` too.
+
+    These are ``before(path, module, args)`` and ``after(path, module, args, kwargs, output)``.
+    """
+    with ExitStack() as stack:
+        for path, module in net.named_modules():
+            if before is not None:
+                stack.enter_context(module.register_forward_pre_hook(partial(before, path)))
+            stack.enter_context(module.register_forward_hook(partial(after, path), with_kwargs=True))
+        yield
+
+
+def may_squash(module: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Whether the module may turn logits x into gate values y: the sizes are equal and it has no parameters."""
+    return x.numel() == y.numel() and next(module.parameters(), None) is None
+
+
 def read_taps(model: TappedModel, images: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
     """The tensor at each tap that runs; for a module that runs several times, that of its last run."""
     tensors: dict[str, Tensor] = {}
@@ -138,7 +159,7 @@ def describe_sites(model: TappedModel, sites: Sequence[GateSite], images: Tensor
         if output is not None and not _same_values(output, tensors[f"logits:{site.name}"]):
             hidden = Tap(fc1, OUTPUT, True)
         site = replace(site, fc1=fc1, hidden=hidden)
-        described[site.name] = site if site.kind else replace(site, kind=_name_kind(site, model.net))
+        described[site.name] = replace(site, kind=site.kind or _name_kind(site, model.net))
     return described
 
 

@@ -1,6 +1,6 @@
 """Networks by name: the embedded network, those of torchvision and of timm."""
 
-from featureviz.models import embedded as embedded
-from featureviz.models.loading import load as load
+from featureviz.models import embedded
+from featureviz.models.loading import load
 
 __all__ = ["embedded", "load"]

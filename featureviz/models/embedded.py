@@ -10,9 +10,10 @@ from __future__ import annotations
 from importlib.resources import as_file, files
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from featureviz.image.base import Size
+from featureviz.models.weights import DEFAULT, Weights, build
 from featureviz.models.wrapping import wrap
 from featureviz.network.model import TappedModel
 
@@ -32,8 +33,8 @@ SIZE = 96
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def embedded_net() -> nn.Module:
-    """The architecture with random weights: ``[N,3,96,96]`` normalised RGB to ``[N,1000]`` logits.
+def embedded_net(pretrained: bool = False) -> nn.Module:
+    """The architecture, with random weights or the trained ones: ``[N,3,96,96]`` normalised RGB to ``[N,1000]`` logits.
 
     >>> sum(p.numel() for p in embedded_net().parameters())
     602504
@@ -41,22 +42,16 @@ def embedded_net() -> nn.Module:
     from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
 
     rows = [InvertedResidualConfig(i, k, e, o, True, "HS", s, 1, 1.0) for i, k, e, o, s in BLOCKS]
-    return MobileNetV3(rows, last_channel=128, dropout=0.0)
+    net = MobileNetV3(rows, last_channel=128, dropout=0.0)
+    if pretrained:
+        with as_file(files("featureviz.models") / "embedded.pt") as path:
+            net.load_state_dict(torch.load(path, weights_only=True))  # of half precision; the network stays float32
+    return net
 
 
-def load(size: Size | None = None) -> TappedModel:
-    """The trained network; ``size`` replaces its input size of 96 pixels."""
-    net = embedded_net()
-    with as_file(files("featureviz.models") / "embedded.pt") as path:
-        state: dict[str, Tensor] = torch.load(path, weights_only=True)
-    # The file holds half precision; the network computes in float32.
-    net.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
-    return wrap_embedded(net, size)
-
-
-def wrap_embedded(net: nn.Module, size: Size | None = None) -> TappedModel:
-    """Wrap an ``embedded_net`` with its preprocessing and the class names of ImageNet."""
+def load(size: Size | None = None, weights: Weights = DEFAULT) -> TappedModel:
+    """The network with the class names of ImageNet; ``size`` replaces its input size of 96 pixels."""
     from torchvision.models import MobileNet_V3_Large_Weights
 
-    labels = MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
+    net, labels = build("embedded", embedded_net, weights), MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
     return wrap(net, mean=MEAN, std=STD, size=size or SIZE, labels=labels, name="embedded")

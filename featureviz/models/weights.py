@@ -19,7 +19,7 @@ DEFAULT = "default"
 def build(name: str, make: Callable[[bool], nn.Module], weights: Weights) -> nn.Module:
     """``make(pretrained)`` with its library's weights, with random ones (None), or with those of a file.
 
-    An error names the network and gives the remedy.
+    Up to half of the tensors of a file may be missing, with a warning: a file of features has no classifier.
     """
     if weights == DEFAULT:
         return _download(name, make)
@@ -27,18 +27,13 @@ def build(name: str, make: Callable[[bool], nn.Module], weights: Weights) -> nn.
         net = make(False)
     except (RuntimeError, TypeError, ValueError) as error:  # an unknown tag after the dot, or an unknown option
         raise ModelError(f"{name} cannot be built: {error}; leave out its tag or its options") from error
-    return load_state(net, weights)
+    if weights is not None:
+        path = os.fspath(weights)
+        _load_state(net, path, _read_state(path))
+    return net
 
 
-def load_state(net: nn.Module, weights: Weights) -> nn.Module:
-    """Load a state dict from a file into ``net``; None leaves the random weights.
-
-    Up to half of the tensors may be missing, with a warning: a file of features has no classifier.
-    """
-    if weights is None:
-        return net
-    path = os.fspath(weights)
-    state = _read_state(path)
+def _load_state(net: nn.Module, path: str, state: dict[str, Tensor]) -> None:
     own = net.state_dict()
     wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
@@ -52,7 +47,6 @@ def load_state(net: nn.Module, weights: Weights) -> nn.Module:
             f"{path} lacks {len(missing)} tensors, which stay random; the first is {missing[0]!r}", stacklevel=5
         )
     net.load_state_dict(state, strict=False)
-    return net
 
 
 def _download(name: str, make: Callable[[bool], nn.Module]) -> nn.Module:

@@ -3,9 +3,6 @@
 Each gate is ``y = x * gate(z)`` with its own ``nn.Sigmoid``, so every step can be hooked.
 """
 
-from featureviz.nn.attention import CBAM as CBAM
-from featureviz.nn.attention import ChannelAttention as ChannelAttention
-from featureviz.nn.attention import SEModule as SEModule
-from featureviz.nn.attention import SpatialAttention as SpatialAttention
+from featureviz.nn.attention import CBAM, ChannelAttention, SEModule, SpatialAttention
 
 __all__ = ["CBAM", "ChannelAttention", "SEModule", "SpatialAttention"]

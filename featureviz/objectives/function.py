@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, final
@@ -13,12 +14,14 @@ from featureviz.naming import format_value, quote_layer
 from featureviz.network.activations import Activations
 from featureviz.objectives.algebra import Objective
 
+ObjectiveFactory = Callable[..., Objective]  # of a layer's name and the arguments of a function under ``@objective``
+
 
 @final
 class Function(Objective):
     """A leaf that ``@objective`` creates: a pure function of one layer's activations."""
 
-    def __init__(self, factory: ObjectiveFactory, layer: str, args: tuple[Any, ...]) -> None:
+    def __init__(self, factory: Any, layer: str, args: tuple[Any, ...]) -> None:
         rest = "".join(f", {format_value(a)}" for a in args)
         super().__init__([layer], f"{factory.__name__}({quote_layer(layer)}{rest})")
         self.factory, self.args = factory, tuple(None if isinstance(a, Tensor) else a for a in args)
@@ -29,29 +32,7 @@ class Function(Objective):
     def forward(self, activations: Activations) -> Tensor:
         tensors = dict(self.named_buffers())
         args = [tensors.get(f"tensor{i}", argument) for i, argument in enumerate(self.args)]
-        return self.factory.function(activations[self.layers[0]], *args)
-
-
-@final
-class ObjectiveFactory:
-    """The replacement of a function under ``@objective``: a call with a layer's name returns an objective."""
-
-    def __init__(self, function: Callable[..., Tensor]) -> None:
-        self.function = function
-        self.signature = inspect.signature(function)
-        self.__name__, self.__qualname__ = function.__name__, function.__qualname__
-        self.__doc__, self.__module__ = function.__doc__, function.__module__
-
-    def __call__(self, layer: str, *args: Any, **kwargs: Any) -> Objective:
-        try:
-            bound = self.signature.bind(None, *args, **kwargs)
-        except TypeError as error:
-            raise InvalidInput(f"{self.__name__}{self.signature}: {error}; give the layer's name first") from None
-        bound.apply_defaults()
-        return Function(self, layer, bound.args[1:])
-
-    def __reduce__(self) -> str:
-        return self.__qualname__  # pickled by name, as the function itself would be
+        return self.factory.__wrapped__(activations[self.layers[0]], *args)
 
 
 def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
@@ -65,4 +46,15 @@ def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
     >>> sparse_channel("features.12", 17)
     sparse_channel(features.12, 17, 0.1)
     """
-    return ObjectiveFactory(function)
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)  # its name too, by which it is pickled
+    def factory(layer: str, *args: Any, **kwargs: Any) -> Objective:
+        try:
+            bound = signature.bind(None, *args, **kwargs)
+        except TypeError as error:
+            raise InvalidInput(f"{function.__name__}{signature}: {error}; give the layer's name first") from None
+        bound.apply_defaults()
+        return Function(factory, layer, bound.args[1:])
+
+    return factory

@@ -1,49 +1,45 @@
-"""Objectives on one unit of a gated block: its logit, its value, its channel after and before the gate, its bottleneck.
+"""Objectives on one unit of a gated block.
 
 A block computes ``y_c = x_c * g_c`` with ``g_c = gate(z_c)``. ``SITE`` is a name from ``fv.gates(model)``; the specs
-are ``gate:SITE:3``, ``gatevalue:SITE:3``, ``gated:SITE:3``, ``pregate:SITE:3`` and ``bottleneck:SITE:3``.
+are ``gate:SITE:3``, ``gatevalue:SITE:3``, ``gated:SITE:3``, ``pregate:SITE:3`` and ``bottleneck:SITE:3``. The two
+objectives that compare a gate with its values on natural images have no spec.
 """
 
 from __future__ import annotations
 
-from typing import final
+import math
+from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from featureviz.errors import InvalidInput
 from featureviz.naming import Units
 from featureviz.network.activations import Activations
-from featureviz.network.site import GateSite
+from featureviz.network.site import GateSite, NaturalGates
 from featureviz.network.taps import BOTTLENECK, GATE, GATE_VALUE, GATED, PRE_GATE
-from featureviz.objectives.algebra import Objective
 from featureviz.objectives.leaves import UnitObjective
 
 
 class SiteObjective(UnitObjective):
-    """A score of one unit of one gated block: abstract.
+    """A score of one unit of one gated block, by default the mean of its first tap: abstract.
 
     ``KIND`` is how a spec writes it, ``TAPS`` are the prefixes of the layers it reads.
 
     Args:
         site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one for each image.
+        unit: the channel, or one for each image; of ``Bottleneck`` the unit of the bottleneck.
         kind: replaces ``KIND``.
+        options: as for ``UnitObjective``.
     """
 
     KIND = ""
     TAPS: tuple[str, ...] = ()
 
-    def __init__(self, site: GateSite | str, unit: Units, kind: str = "") -> None:
+    def __init__(self, site: GateSite | str, unit: Units, kind: str = "", **options: Any) -> None:
         name = site if isinstance(site, str) else site.name
-        super().__init__([tap + name for tap in self.TAPS], name, unit, prefix=f"{kind or self.KIND}:")
+        super().__init__([tap + name for tap in self.TAPS], name, unit, prefix=f"{kind or self.KIND}:", **options)
         self.site_name = name
-
-    def with_units(self, unit: Units) -> Objective:
-        return type(self)(self.site_name, unit)
-
-    def mean_at(self, activations: Activations, tap: str) -> Tensor:
-        """``[M]``: each row's unit at the block's ``tap``, averaged over positions if there are any."""
-        return self.mean(activations, tap + self.site_name)
 
 
 @final
@@ -64,9 +60,6 @@ class Gate(SiteObjective):
 
     KIND, TAPS = "gate", (GATE,)
 
-    def forward(self, activations: Activations) -> Tensor:
-        return self.mean_at(activations, GATE)
-
     @property
     def value_layer(self) -> str:
         """The activation that holds the gate's values, for reports."""
@@ -74,7 +67,7 @@ class Gate(SiteObjective):
 
     def value(self, activations: Activations) -> Tensor:
         """``[M]``: the gate's value in each row."""
-        return self.mean_at(activations, GATE_VALUE)
+        return self.mean(activations, self.value_layer)
 
 
 @final
@@ -85,8 +78,6 @@ class GateValue(SiteObjective):
     straight-through estimate (Bengio et al. 2013). Use it if the value itself must be a term of a sum; alone, ``Gate``
     is easier to optimise.
 
-    Args: as for ``Gate``.
-
     >>> GateValue("features.12.block.2", 17)
     gatevalue:features.12.block.2:17
     """
@@ -95,7 +86,7 @@ class GateValue(SiteObjective):
     EDGE, SLOPE = 0.01, 1 / 6
 
     def forward(self, activations: Activations) -> Tensor:
-        value, logit = self.mean_at(activations, GATE_VALUE), self.mean_at(activations, GATE)
+        logit, value = (self.mean(activations, layer) for layer in self.layers)
         saturated = (value < self.EDGE) | (value > 1 - self.EDGE)
         return value + torch.where(saturated, self.SLOPE * (logit - logit.detach()), 0.0)
 
@@ -104,16 +95,11 @@ class GateValue(SiteObjective):
 class GatedChannel(SiteObjective):
     """The channel after its gate: ``mean_hw y_c = g_c mean_hw x_c``; an ascent may raise both factors.
 
-    Args: as for ``Gate``.
-
     >>> GatedChannel("features.12.block.2", 17)
     gated:features.12.block.2:17
     """
 
     KIND, TAPS = "gated", (GATED,)
-
-    def forward(self, activations: Activations) -> Tensor:
-        return self.mean_at(activations, GATED)
 
 
 @final
@@ -123,16 +109,11 @@ class PreGate(SiteObjective):
     Its gradient is that of ``GatedChannel`` with the gate detached, divided by the gate. So it does not vanish where
     the gate is shut.
 
-    Args: as for ``Gate``.
-
     >>> PreGate("features.12.block.2", 17)
     pregate:features.12.block.2:17
     """
 
     KIND, TAPS = "pregate", (PRE_GATE,)
-
-    def forward(self, activations: Activations) -> Tensor:
-        return self.mean_at(activations, PRE_GATE)
 
 
 @final
@@ -141,13 +122,105 @@ class Bottleneck(SiteObjective):
 
     A block computes all of its gates from these few units.
 
-    Args: as for ``Gate``; the unit is k.
-
     >>> Bottleneck("features.12.block.2", 5)
     bottleneck:features.12.block.2:5
     """
 
     KIND, TAPS = "bottleneck", (BOTTLENECK,)
 
+
+@final
+class GateContrast(SiteObjective):
+    """Open one gate and keep the other gates of its block at their natural mean.
+
+    ``sign t_c - weight * mean_{k != c} t_k^2`` with ``t = (z - mean) / sd`` over natural images. To close the gate give
+    ``sign=-1``; the negated objective would also reward a large deviation of the other gates.
+
+    Args:
+        site: a site of ``fv.gates(model)``, or its name.
+        unit: the channel, or one for each image.
+        natural: the block's statistics over natural images.
+        weight: of the penalty on the other gates.
+        sign: 1 opens the gate, -1 closes it.
+    """
+
+    TAPS = (GATE,)
+
+    def __init__(
+        self, site: GateSite | str, unit: Units, natural: NaturalGates, *, weight: float = 1.0, sign: int = 1
+    ) -> None:
+        kind = "contrast" if sign > 0 else "-contrast"
+        super().__init__(site, unit, kind, natural=natural, weight=weight, sign=sign)
+        self.weight, self.sign = weight, sign
+        statistics = natural[self.site_name]
+        self.mean_logit = nn.Buffer(statistics.logit_mean)
+        self.sd = nn.Buffer(_clamp_sd(statistics.logit_sd))
+
     def forward(self, activations: Activations) -> Tensor:
-        return self.mean_at(activations, BOTTLENECK)
+        t = (activations[self.layers[0]] - self.mean_logit) / self.sd  # [M,C]
+        unit = self.index[activations.rows.image] if self.n > 1 else self.index.expand(len(t))
+        own = t.gather(1, unit[:, None])[:, 0]
+        others = (t.square().sum(1) - own.square()) / (t.shape[1] - 1)
+        return self.sign * own - self.weight * others
+
+
+@final
+class Quadrant(SiteObjective):
+    """One of the four combinations of a channel and its gate: content high or low, gate open or shut.
+
+    High and open: the feature is present and passed on. High and shut: it is present but suppressed. Low and open: the
+    gate is open although the feature is absent. Low and shut: the feature is absent and the gate is closed.
+
+    With ``t = +-(v - quantile) / sd``, the distance by which each of the two has passed its natural quantile in the
+    requested direction, the score is the smooth minimum ``-log(exp(-4 t_x) + exp(-4 t_z)) / 4``. Its gradient is
+    largest for the one that has passed less.
+
+    Args:
+        site: a site of ``fv.gates(model)``, or its name.
+        unit: the channel, or one for each image.
+        natural: the block's statistics over natural images, with squeezes.
+        content: "high" or "low", of the channel's mean before the gate.
+        gate: "open" or "shut", of the gate's logit.
+        level: the quantile to pass, in (0, 1); for "low" and "shut" it is 1 - level.
+
+    Raises:
+        InvalidInput: for any other ``content`` or ``gate``.
+    """
+
+    TAPS = (PRE_GATE, GATE)
+
+    def __init__(
+        self,
+        site: GateSite | str,
+        unit: Units,
+        natural: NaturalGates,
+        *,
+        content: str = "high",
+        gate: str = "open",
+        level: float = 0.9,
+    ) -> None:
+        if content not in ("high", "low") or gate not in ("open", "shut"):
+            raise InvalidInput(
+                f"Quadrant got content={content!r}, gate={gate!r}; expected 'high' or 'low', and 'open' or 'shut'"
+            )
+        super().__init__(site, unit, f"{content}-{gate}", natural=natural, content=content, gate=gate, level=level)
+        up = (content == "high", gate == "open")
+        self.signs = tuple(1.0 if u else -1.0 for u in up)
+        name, levels, units = self.site_name, [level if u else 1 - level for u in up], list(self.units)
+        quantiles = (natural.quantile(name, levels[0], of="squeeze"), natural.quantile(name, levels[1]))
+        sds = (_clamp_sd(natural[name].squeeze_sd), _clamp_sd(natural[name].logit_sd))
+        targets = [torch.stack([q[units], sd[units]]) for q, sd in zip(quantiles, sds, strict=True)]
+        self.targets = nn.Buffer(torch.stack(targets))  # [2,2,n]: squeeze and logit; quantile and sd
+
+    def forward(self, activations: Activations) -> Tensor:
+        image = activations.rows.image if self.n > 1 else torch.zeros_like(activations.rows.image)
+        t = [
+            sign * (self.mean(activations, layer) - quantile[image]) / sd[image]
+            for layer, sign, (quantile, sd) in zip(self.layers, self.signs, self.targets, strict=True)
+        ]
+        return -torch.logsumexp(-4 * torch.stack(t), 0) / 4
+
+
+def _clamp_sd(sd: Tensor) -> Tensor:
+    """The standard deviations, each at least a hundredth of their median, so that no near-constant gate dominates."""
+    return sd.clamp(min=max(float(sd.median()) / 100, math.ulp(1.0)))

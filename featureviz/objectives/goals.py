@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
 
 from featureviz.errors import InvalidInput
 from featureviz.network.model import TappedModel
@@ -28,14 +31,12 @@ def as_objective(goal: Goal) -> Objective:
 
 def prepare(objective: Objective, model: TappedModel) -> Objective:
     """A copy on the model's device with labels resolved, so that a step needs no work of the host."""
-    if isinstance(objective, Logit):
-        return copy.deepcopy(objective.resolve(model.labels)).to(model.device)
-    twin = copy.deepcopy(objective)
-    for parent in list(twin.modules()):
+    holder: Any = nn.ModuleList([copy.deepcopy(objective)])
+    for parent in list(holder.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Logit):
                 setattr(parent, name, child.resolve(model.labels))
-    return twin.to(model.device)
+    return holder.to(model.device)[0]
 
 
 def merge_per_image(objectives: Sequence[Objective]) -> Objective:

@@ -5,7 +5,6 @@ A unit is one index, for any number of images, or a list of N: then image i of t
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 
@@ -13,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput, unknown
-from featureviz.naming import Units, format_value, parse_units, quote_layer, select_units
+from featureviz.naming import Units, format_value, parse_units, quote_layer, select_images
 from featureviz.network.activations import Activations
 from featureviz.network.taps import OUTPUT
 from featureviz.objectives.algebra import Objective
 
 
 class UnitObjective(Objective):
-    """A score of one unit, or of one unit for each image: abstract.
+    """A score of one unit, or of one unit for each image, by default its mean over positions: abstract.
 
     The spec is ``prefix + name:unit + suffix``.
 
@@ -29,19 +28,27 @@ class UnitObjective(Objective):
         name: the layer or the gated block, as the spec names it.
         unit: the index, or one for each image.
         prefix, suffix: text of the spec before the name and after the unit.
+        options: what the class takes besides the name and the unit, by keyword.
     """
 
-    def __init__(self, layers: Iterable[str], name: str, unit: Units, *, prefix: str = "", suffix: str = "") -> None:
+    def __init__(
+        self, layers: Iterable[str], name: str, unit: Units, *, prefix: str = "", suffix: str = "", **options: Any
+    ) -> None:
         units, text = parse_units(unit, f"{type(self).__name__}({name!r})")
         super().__init__(layers, f"{prefix}{quote_layer(name)}:{text}{suffix}", len(units))
         self.units, self.index = units, nn.Buffer(torch.tensor(units))
+        self.name, self.options = name, options
 
-    @abstractmethod
+    def forward(self, activations: Activations) -> Tensor:
+        return self.mean(activations, self.layers[0])
+
     def with_units(self, unit: Units) -> Objective:
         """The same objective for another unit, or for several."""
+        make: Any = type(self)
+        return make(self.name, unit, **self.options)
 
     def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else self.with_units(select_units(self.units, images))
+        return self if self.n == 1 else self.with_units(select_images(self.units, images))
 
     def mean(self, activations: Activations, layer: str) -> Tensor:
         """``[M]``: the unit of each row in ``layer``, averaged over positions if the layer has them."""
@@ -63,12 +70,6 @@ class Channel(UnitObjective):
     def __init__(self, layer: str, unit: Units) -> None:
         super().__init__([layer], layer, unit)
 
-    def forward(self, activations: Activations) -> Tensor:
-        return self.mean(activations, self.layers[0])
-
-    def with_units(self, unit: Units) -> Objective:
-        return Channel(self.layers[0], unit)
-
 
 @final
 class Neuron(UnitObjective):
@@ -85,7 +86,7 @@ class Neuron(UnitObjective):
     """
 
     def __init__(self, layer: str, unit: Units, y: int | None = None, x: int | None = None) -> None:
-        super().__init__([layer], layer, unit, suffix="@centre" if y is None else f"@{y},{x}")
+        super().__init__([layer], layer, unit, suffix="@centre" if y is None else f"@{y},{x}", y=y, x=x)
         if (y is None) != (x is None) or min(y or 0, x or 0) < 0:
             raise InvalidInput(f"Neuron({layer!r}) got y={y}, x={x}; expected both, from 0, or neither")
         self.y, self.x = y, x
@@ -105,9 +106,6 @@ class Neuron(UnitObjective):
                 f"{self.spec}: row {y}, column {x} is outside of {layer!r}, which is {height}x{width} here"
             )
         return plane[:, y, x]
-
-    def with_units(self, unit: Units) -> Objective:
-        return Neuron(self.layers[0], unit, self.y, self.x)
 
 
 @final
@@ -211,10 +209,7 @@ class Logit(Objective):
         return Logit([list(labels).index(c) if isinstance(c, str) else c for c in self.classes])
 
     def select(self, images: Sequence[int]) -> Objective:
-        if self.n == 1:
-            return self
-        classes = [self.classes[i] for i in images]
-        return Logit(classes[0] if len(classes) == 1 else classes)
+        return self if self.n == 1 else Logit(select_images(self.classes, images))
 
 
 @final

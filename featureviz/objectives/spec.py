@@ -104,9 +104,7 @@ class _Parser:
             return value
         if sign == "[":
             return self.parse_per_image()
-        number = _NUMBER.match(self.text, self.position)
-        if number:
-            self.position = number.end()
+        if number := self.match(_NUMBER):
             return float(number[0])
         return self.parse_call() or self.parse_leaf()
 
@@ -122,33 +120,32 @@ class _Parser:
         return self.build(start, PerImage, terms)
 
     def parse_call(self) -> Objective | None:
-        match = _CALL.match(self.text, self.position)
+        start = self.position
+        match = self.match(_CALL)
         if not match:
             return None
-        start, name = self.position, match[1]
+        name, layer = match[1], match[2].strip('"')
         if name not in self.functions:
             raise unknown("objective function", name, self.functions, "Pass it: parse(text, {name: function}).")
         end = _find_closing(self.text, self.text.index("(", start))
         if end is None:
+            self.position = start
             self.fail("expected ')' to close this call")
         rest = self.text[match.end() : end] if match[3] == "," else ""
-        try:
-            arguments = ast.literal_eval(f"[{rest}]")
-        except (SyntaxError, ValueError):
-            self.position = match.end()
-            self.fail("expected numbers, strings or lists of them")
+        arguments = self.evaluate(f"[{rest}]", "expected numbers, strings or lists of them")
         self.position = end + 1
-        return self.build(start, self.functions[name], match[2].strip('"'), *arguments)
+        return self.build(start, self.functions[name], layer, *arguments)
 
     def parse_leaf(self) -> Objective:
         start = self.position
-        match = _LEAF.match(self.text, self.position)
+        match = self.match(_LEAF)
         kind, name = (match[1], match[2]) if match else (None, None)
         if kind == "logit":
             return self.parse_logit(start)
-        if not match or not name:
+        if not name:
+            self.position = start
             self.fail("expected an objective such as features.12:17, gate:features.12.block.2:17 or logit:207")
-        self.position, name = match.end(), name.strip('"')
+        name = name.strip('"')
         if kind == "deepdream":
             return self.build(start, DeepDream, name)
         self.expect(":", f"expected ':' and a channel after {name!r}, as in {name}:0")
@@ -157,10 +154,9 @@ class _Parser:
         units = self.parse_units()
         if kind in _SITE_KINDS:
             return self.build(start, _SITE_KINDS[kind], name, units)
-        place = _PLACE.match(self.text, self.position)
+        place = self.match(_PLACE)
         if not place:
             return self.build(start, Channel, name, units)
-        self.position = place.end()
         y, x = (int(place[1]), int(place[2])) if place[1] else (None, None)
         return self.build(start, Neuron, name, units, y, x)
 
@@ -171,37 +167,25 @@ class _Parser:
         while not classes or (several and self.peek() == ","):
             if several:
                 self.take()
-            self.peek()
-            match = _CLASS.match(self.text, self.position)
-            if not match:
-                self.fail('expected a class: an index, a word, or a label in quotes, logit:"golden retriever"')
-            self.position = match.end()
+            match = self.read(
+                _CLASS, 'expected a class: an index, a word, or a label in quotes, logit:"golden retriever"'
+            )
             classes.append(match[1] or (int(match[0]) if match[0].isdigit() else match[0]))
         if several:
             self.expect("]")
         return self.build(start, Logit, classes if several else classes[0])
 
     def parse_direction(self, start: int, name: str) -> Objective:
-        self.peek()
-        match = _VECTOR.match(self.text, self.position)
-        if not match:
-            self.fail("expected a vector, as in direction:features.12:[1, 0.5, -2]")
-        end = _find_closing(self.text, self.position)
-        try:
-            vector = ast.literal_eval(self.text[self.position : (end or -2) + 1])
-        except (SyntaxError, ValueError):
-            self.fail("expected numbers with commas between [ and ]")
-        self.position = (end or self.position) + 1
-        power = _POWER.match(self.text, self.position)
-        self.position = power.end() if power else self.position
+        opening = self.read(_VECTOR, "expected a vector, as in direction:features.12:[1, 0.5, -2]").start()
+        self.position = opening
+        end = _find_closing(self.text, opening) or opening
+        vector = self.evaluate(self.text[opening : end + 1], "expected numbers with commas between [ and ]")
+        self.position = end + 1
+        power = self.match(_POWER)
         return self.build(start, Direction, name, vector, float(power[1]) if power else 0.0)
 
     def parse_units(self) -> int | list[int]:
-        self.peek()
-        match = _UNITS.match(self.text, self.position)
-        if not match:
-            self.fail("expected a channel, 17, or one for each image, [3, 14, 15]")
-        self.position = match.end()
+        match = self.read(_UNITS, "expected a channel, 17, or one for each image, [3, 14, 15]")
         numbers = [int(n) for n in re.findall(r"\d+", match[0])]
         return numbers if match[0].startswith("[") else numbers[0]
 
@@ -212,6 +196,23 @@ class _Parser:
         except FeaturevizError as error:
             self.position = start
             self.fail(str(error))
+
+    def evaluate(self, literal: str, expected: str) -> list[Any]:
+        try:
+            return ast.literal_eval(literal)
+        except (SyntaxError, ValueError):
+            self.fail(expected)
+
+    def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """The match at ``position``, which goes to its end, or None."""
+        match = pattern.match(self.text, self.position)
+        self.position = match.end() if match else self.position
+        return match
+
+    def read(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
+        """The match after spaces; an error if there is none."""
+        self.peek()
+        return self.match(pattern) or self.fail(expected)
 
     def peek(self) -> str:
         while self.position < len(self.text) and self.text[self.position].isspace():

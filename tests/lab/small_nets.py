@@ -17,7 +17,7 @@ def pictures(n: int, size: int, seed: int = 0) -> Tensor:
 
 
 class Functional(nn.Module):
-    """A gate of bare functions, in place, and content that goes around the block."""
+    """A gate computed by functions, in place, and a skip connection around the block."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Shared(nn.Module):
 
 
 class Branches(nn.Module):
-    """A gated branch, and one of its own."""
+    """One branch with gates, and one without."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Branches(nn.Module):
 
 
 def plain(net: nn.Module, x: Tensor, unit: int, mean: Tensor | float = 0.5, std: Tensor | float = 0.25) -> Tensor:
-    """The gradient of a logit by autograd alone, on the network as the caller has it."""
+    """The gradient of a logit by autograd, on the caller's network."""
     x = x.clone().requires_grad_()
     return torch.autograd.grad(net.eval()((x - mean) / std)[:, unit].sum(), x)[0]
 

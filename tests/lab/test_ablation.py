@@ -1,4 +1,4 @@
-"""Frozen, opened and shuffled gates, and what the rest of the network makes of it."""
+"""Ablations: gates at their mean, at one and shuffled, and the change of the output."""
 
 import pytest
 import torch

@@ -71,10 +71,10 @@ def test_every_kind_of_gate_is_split(kind: str) -> None:
         assert far(parts.total, plain(Functional(), images, 1)) < 1e-5
 
 
-def test_gates_that_are_held_carry_nothing(embedded: fv.TappedModel) -> None:
+def test_fixed_gates_have_no_gradient(embedded: fv.TappedModel) -> None:
     image = pictures(1, 96)[0]
-    for holding in (fv.mean_ablate(embedded, SITE, natural_gates()), fv.clamp(embedded, SITE, 0.5)):
-        with holding:
+    for intervention in (fv.mean_ablate(embedded, SITE, natural_gates()), fv.clamp(embedded, SITE, 0.5)):
+        with intervention:
             profile = gradient_path_profile(embedded, "logit:285", image, [SITE, "features.4.block.2"])
         assert torch.equal(profile[SITE].gate, torch.zeros(1, 3, 96, 96))
         assert profile[SITE].gate_share == 0
@@ -106,7 +106,7 @@ def test_shares(tiny: fv.TappedModel) -> None:
     assert torch.allclose(parts.gate_share, norms[1] / (norms[0] + norms[1]))
 
 
-def test_images_do_not_touch_each_other_and_each_has_its_objective(tiny: fv.TappedModel) -> None:
+def test_images_are_independent_and_each_has_its_objective(tiny: fv.TappedModel) -> None:
     images, goals = pictures(3, 24), ["logit:1", "-conv:3", "gate:se:2"]
     both = gradient_paths(tiny, [*goals[:2], "logit:4"], images, "se")
     for i, goal in enumerate([*goals[:2], "logit:4"]):
@@ -125,7 +125,7 @@ def test_views_are_averaged_and_split_too(tiny: fv.TappedModel) -> None:
     assert once.error < 1e-5
 
 
-def test_a_block_behind_the_objective_is_left_out_or_refused(embedded: fv.TappedModel) -> None:
+def test_a_block_after_the_objective_is_left_out_or_refused(embedded: fv.TappedModel) -> None:
     image = pictures(1, 96)
     assert list(gradient_path_profile(embedded, "features.3:1", image)) == [f"features.{i}.block.2" for i in (1, 2, 3)]
     assert list(gradient_path_profile(embedded, "gate:features.3.block.2:1", image)) == [

@@ -1,4 +1,4 @@
-"""Pictures of activations, gated maps and gate weights: the numbers behind them, and what they show of these."""
+"""Pictures of activations, gated maps and gate weights, and the numbers that they show."""
 
 import pytest
 import torch
@@ -123,7 +123,7 @@ def test_saved_picture_is_read_back(tmp_path):
 
 
 # ----------------------------------------------------------------------------------------------------- activations
-def test_view_crops_the_centre_and_resizes():
+def test_fit_image_crops_the_centre_and_resizes():
     model = fv.wrap(TinySE(), size=24)
     wide = torch.zeros(3, 48, 96)
     wide[:, :, 24:72] = 1
@@ -139,7 +139,7 @@ def test_maps_are_the_layers_activations(tiny, image):
 
 
 class Layouts(nn.Module):
-    """The same 6 maps of 4 x 4 as NCHW, NHWC, tokens behind a class token, and channels before tokens."""
+    """The same 6 maps of 4 x 4 as NCHW, NHWC, tokens after a class token, and channels before tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ def test_weights_are_the_modules_own(net, tiny):
 
 
 class Normed(nn.Module):
-    """Batch norm between the layers and behind the second, no biases, a leaky activation."""
+    """Batch norm after both layers, no biases, a leaky activation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -298,7 +298,7 @@ class OneLayer(nn.Module):
 
 
 class Bare(nn.Module):
-    """A function, and no module, between its two layers."""
+    """A function instead of a module between its two layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -308,7 +308,7 @@ class Bare(nn.Module):
         return x * self.gate(self.fc2(self.fc1(x.mean((2, 3))).sin()))[:, :, None, None]
 
 
-def test_blocks_of_another_make():
+def test_blocks_of_other_kinds():
     torch.manual_seed(0)
     one = OneLayer()
     model = stack(one)
@@ -324,7 +324,7 @@ def test_blocks_of_another_make():
 
 
 @pytest.mark.parametrize("block", [Normed, lambda: SqueezeExcitation(8, 4, activation=nn.SiLU), lambda: SEModule(8, 2)])
-def test_effective_path_equals_finite_differences(block):
+def test_gate_jacobian_equals_finite_differences(block):
     torch.manual_seed(0)
     module = block().eval()
     s = 2 * torch.rand(8)
@@ -362,7 +362,7 @@ def test_drivers_open_and_close_in_order(tiny, image):
         path.drivers(8)
 
 
-def test_effective_picture_in_both_orders(tiny, image):
+def test_jacobian_picture_in_both_orders(tiny, image):
     path = gate_jacobian(tiny, "se", squeezes(tiny, "se", image[None])[0])
     scale = limits(path.jacobian, name=DIVERGING, share=0.995)
     assert len(cells(path.picture("natural"), enlarge(colormap(path.jacobian, *scale, DIVERGING), 560))) == 1

@@ -1,4 +1,4 @@
-"""Logits as a function of the squeeze, their natural bounds, and the modes in which gates move together."""
+"""Logits as a function of the squeeze, their natural bounds, and co-gating modes."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests.conftest import TinySE
 
 
 class Inline(nn.Module):
-    """A gate in the middle of a block, as in EfficientNet-PyTorch: no module of its own around it."""
+    """A gate inside a larger block, as in EfficientNet-PyTorch, without a module of its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,9 @@ def test_modes_are_those_of_the_covariance(natural: tuple[fv.TappedModel, GateSt
     assert driven.spec.startswith('direction:"gate:se":[')
 
 
-def test_parts_only_open_gates_and_rebuild_the_logits(natural: tuple[fv.TappedModel, GateStatistics]) -> None:
+def test_nonnegative_modes_open_gates_and_rebuild_the_logits(
+    natural: tuple[fv.TappedModel, GateStatistics],
+) -> None:
     _, statistics = natural
     found = modes(statistics, "se", 3, method="nmf")
     assert (found.vectors >= 0).all()

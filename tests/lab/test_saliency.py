@@ -88,7 +88,7 @@ def hooks(net: nn.Module) -> int:
 
 
 class Broken(fv.Objective):
-    """Fails once the network has run."""
+    """Raises an error after the network has run."""
 
     def __init__(self) -> None:
         super().__init__(["output"])
@@ -98,7 +98,7 @@ class Broken(fv.Objective):
 
 
 class Constant(fv.Objective):
-    """Reads, and does not care."""
+    """Reads the output, but has no gradient."""
 
     def __init__(self) -> None:
         super().__init__(["output"])
@@ -137,7 +137,7 @@ def test_networks_are_left_as_they_were(net: TinySE, tiny: fv.TappedModel, call:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_gradients_are_there_where_the_caller_has_none(tiny: fv.TappedModel, call: str) -> None:
-    """The objective and the images are made in inference mode, whose tensors no gradient passes."""
+    """The objective and the images are created in inference mode, whose tensors have no gradients."""
     spec, images = "direction:conv:[1, -2, 1, 0, 1, 0, 3, 1]^2", pictures(1, 24)
     expected = main_map(CALLS[call](tiny, spec, images))
     with torch.inference_mode():

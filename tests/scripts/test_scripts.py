@@ -1,4 +1,4 @@
-"""The scripts of the lab: what they conclude, what they draw, and what they say where they cannot; modes kept pure."""
+"""The scripts of the lab: their verdicts, reports, pictures and error messages; and renders of modes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of noise, each of another colour and grain."""
+    """Twelve pictures of noise with different colours and grains."""
     folder = tmp_path_factory.mktemp("crops")
     generator = torch.Generator().manual_seed(0)
     for i in range(12):
@@ -87,7 +87,7 @@ def test_along_has_a_slope_on_the_wrong_side_and_at_the_mean() -> None:
     ("vector", "sd", "power"), [(torch.zeros(2), 1.0, 0.0), (torch.ones(3), 1.0, 0.0), (torch.ones(2), 0.0, 0.0),
                                 (torch.ones(2), 1.0, -1.0)]
 )  # fmt: skip
-def test_along_refuses_what_is_no_direction(vector: torch.Tensor, sd: float, power: float) -> None:
+def test_along_refuses_wrong_directions(vector: torch.Tensor, sd: float, power: float) -> None:
     with pytest.raises(InvalidInput, match="expected both"):
         Along("se", vector, torch.zeros(2), sd, power)
 
@@ -102,7 +102,7 @@ def test_modes_are_measured_from_the_natural_mean(statistics: Path) -> None:
     assert found.objective(1, -1, power=4).spec == f"along:{DEEP}:-mode 1^4"
 
 
-def test_amounts_are_finite_along_what_no_picture_moves(tiny: fv.TappedModel) -> None:
+def test_amounts_are_finite_along_constant_modes(tiny: fv.TappedModel) -> None:
     natural = GateStatistics.measure(tiny, torch.rand(16, 3, 24, 24, generator=torch.Generator().manual_seed(0)))
     found = modes(natural, "se", 8)  # of a bottleneck of 4
     assert (found.sd > 0).all()
@@ -253,7 +253,7 @@ def test_gates_that_vary_together_become_neighbours() -> None:
         ("gate_statistics", ["embedded", "--images", "CROPS", "--statistics", "FOREIGN"], "of another network"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_said_in_a_line(
+def test_an_error_is_one_line(
     run: Run, crops: Path, statistics: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str,
     arguments: list[str], text: str,
 ) -> None:  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import torch
 
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.files import check_writable, write_json
-from featureviz.gallery.cards.card_index import describe_run, write_index
+from featureviz.gallery.cards.card_index import write_index
 from featureviz.gallery.cards.card_page import write_card
 from featureviz.gallery.cards.card_report import write_tiles
+from featureviz.gallery.page import describe_versions
 from featureviz.lab.effects.ablation import GateAblator
-from featureviz.lab.gates.card import check_gates, check_statistics, make_cards
+from featureviz.lab.gates.card import GateCard, check_gates, check_statistics, make_cards
 from featureviz.lab.statistics.examples import sample_evenly
 from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.lab.statistics.pictures import Pictures, Source
@@ -81,17 +82,28 @@ def gate_cards(
     for site in chosen:
         check_statistics(model, site, natural)
     ablator = GateAblator(model, sample_evenly(source, input_size, HELD), layer)
-    planned = sum(map(len, chosen.values()))
-    run = _make_run(model, natural, {"planned": planned, "layer": layer, "steps": steps, "size": size, "seed": seed})
-    entries: list[dict[str, Any]] = []
-    for site, own in chosen.items():
-        for card in make_cards(
-            model, site, own, natural, source, ablator, steps=steps, size=size, seed=seed, progress=progress
-        ):
-            entries.append(write_tiles(folder, model, card))
-            write_card(folder, entries[-1], describe_run(run))
-            write_json(folder / "report.json", {**run, "gates": entries})
-            write_index(folder, run, entries)
+    options: dict[str, Any] = {"steps": steps, "size": size, "seed": seed}
+    run = {
+        "model": model.name, "natural images": natural.count, "planned": sum(map(len, chosen.values())),
+        "skipped": [{"file": Path(s.path).name, "why": s.reason} for s in natural.skipped], "layer": layer, **options,
+        "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
+    }  # fmt: skip
+    cards = (
+        card for site, own in chosen.items()
+        for card in make_cards(model, site, own, natural, source, ablator, progress=progress, **options)
+    )  # fmt: skip
+    return _write_cards(folder, model, cards, run)
+
+
+def _write_cards(folder: Path, model: TappedModel, cards: Iterable[GateCard], run: dict[str, Any]) -> Path:
+    """Write each card as soon as it is there, and the report and the index anew."""
+    how = "{steps} steps, {size} px, seed {seed}. All figures are in report.json.".format(**run)
+    footer, entries = f"{describe_versions(run['versions'])}; {how}", list[dict[str, Any]]()
+    for card in cards:
+        entries.append(write_tiles(folder, model, card))
+        write_card(folder, entries[-1], footer)
+        write_json(folder / "report.json", {**run, "gates": entries})
+        write_index(folder, run, entries, footer)
     return folder / "index.html"
 
 
@@ -112,19 +124,10 @@ def _load_or_measure(model: TappedModel, source: Source, statistics: Statistics,
     if statistics is not None and os.path.exists(statistics):
         return GateStatistics.load(statistics)
     if statistics is not None:
-        check_writable(Path(statistics).parent)
+        check_writable(Path(statistics).parent)  # before the work
     natural = GateStatistics.measure(model, source, progress=progress)
     if natural.interrupted:
         raise KeyboardInterrupt
     if statistics is not None:
         natural.save(statistics)
     return natural
-
-
-def _make_run(model: TappedModel, natural: GateStatistics, options: dict[str, Any]) -> dict[str, Any]:
-    """The part of the report that is common to all gates."""
-    return {
-        "model": model.name, "natural images": natural.count,
-        "skipped": [{"file": Path(s.path).name, "why": s.reason} for s in natural.skipped],
-        **options, "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
-    }  # fmt: skip

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from featureviz.files import write_bytes
@@ -41,51 +40,51 @@ class Canvas:
     """
 
     def __init__(self, width: int, height: int, *, scale: int = 2, paper: Color = WHITE) -> None:
+        from PIL import Image, ImageDraw  # imported here so that `import featureviz` stays light
+
         self.width, self.height, self.scale = width, height, scale
         self._sheet = Image.new("RGB", (width * scale, height * scale), paper)
         self._pen = ImageDraw.Draw(self._sheet)
-        self._images: list[tuple[Image.Image, int, int]] = []
+        self._images: list[tuple[Any, int, int]] = []
 
     def text(
-        self, x: float, y: float, text: str, colour: Color = INK, size: int = 13, anchor: str | None = None, *,
+        self, x: float, y: float, text: str, color: Color = INK, size: int = 13, anchor: str | None = None, *,
         bold: bool = False,
     ) -> None:  # fmt: skip
         """Draw text. ``anchor`` is Pillow's: l, m, r across, then a (top), m (middle), s (baseline), d (bottom)."""
-        place, font = (x * self.scale, y * self.scale), ImageFont.load_default(size * self.scale)
-        self._pen.text(place, text, colour, font, anchor, spacing=5 * self.scale, stroke_width=0.7 if bold else 0)
+        place, font = (x * self.scale, y * self.scale), load_font(size * self.scale)
+        self._pen.text(place, text, color, font, anchor, spacing=5 * self.scale, stroke_width=0.7 if bold else 0)
 
-    def line(self, points: Sequence[Point], colour: Color = INK, width: float = 1.0) -> None:
+    def line(self, points: Sequence[Point], color: Color = INK, width: float = 1.0) -> None:
         """Draw a line through all points."""
-        self._pen.line(
-            [(x * self.scale, y * self.scale) for x, y in points], colour, round(width * self.scale), "curve"
-        )
+        self._pen.line([(x * self.scale, y * self.scale) for x, y in points], color, round(width * self.scale), "curve")
 
-    def area(self, points: Sequence[Point], colour: Color) -> None:
+    def area(self, points: Sequence[Point], color: Color) -> None:
         """Fill a polygon."""
-        self._pen.polygon([(x * self.scale, y * self.scale) for x, y in points], colour)
+        self._pen.polygon([(x * self.scale, y * self.scale) for x, y in points], color)
 
-    def dashed_line(self, x: float, top: float, bottom: float, colour: Color = FAINT, dash: float = 3.0) -> None:
+    def dashed_line(self, x: float, top: float, bottom: float, color: Color = FAINT, dash: float = 3.0) -> None:
         """Draw a vertical dashed line."""
         y = top
         while y < bottom:
-            self.line([(x, y), (x, min(y + dash, bottom))], colour)
+            self.line([(x, y), (x, min(y + dash, bottom))], color)
             y += 2 * dash
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, colour: Color, radius: float = 0.0) -> None:
+    def box(self, x0: float, y0: float, x1: float, y1: float, color: Color, radius: float = 0.0) -> None:
         """Fill a box with round corners; a box without width or height is not drawn."""
         left, top, right, bottom = (round(v * self.scale) for v in (x0, y0, x1, y1))
         if left < right and top < bottom:
             corners = (left, top, right - 1, bottom - 1)  # Pillow draws the last pixel too
-            self._pen.rounded_rectangle(corners, min(radius, (x1 - x0) / 2, (y1 - y0) / 2) * self.scale, colour)
+            self._pen.rounded_rectangle(corners, min(radius, (x1 - x0) / 2, (y1 - y0) / 2) * self.scale, color)
 
-    def frame(self, x0: int, y0: int, x1: int, y1: int, colour: Color, width: int = 1) -> None:
+    def frame(self, x0: int, y0: int, x1: int, y1: int, color: Color, width: int = 1) -> None:
         """Draw the outline of a box; the corners belong to it."""
         corners = [v * self.scale for v in (x0, y0, x1, y1)]
-        self._pen.rectangle(corners, outline=colour, width=width * self.scale)
+        self._pen.rectangle(corners, outline=color, width=width * self.scale)
 
-    def dot(self, x: float, y: float, radius: float, colour: Color, *, hollow: bool = False) -> None:
+    def dot(self, x: float, y: float, radius: float, color: Color, *, hollow: bool = False) -> None:
         """Draw a disc, or a ring if ``hollow``, with a white edge."""
-        for r, fill in ((radius + 1, WHITE), (radius, colour), (radius - 2.5, WHITE if hollow else colour)):
+        for r, fill in ((radius + 1, WHITE), (radius, color), (radius - 2.5, WHITE if hollow else color)):
             self._pen.ellipse([v * self.scale for v in (x - r, y - r, x + r, y + r)], fill)
 
     def image(
@@ -96,15 +95,19 @@ class Canvas:
 
         ``smooth`` interpolates, otherwise each pixel becomes a block. ``shades`` rounds the colours to 33 levels.
         """
+        from PIL import Image
+
         method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
         resized = Image.fromarray(to_pixels(image)).resize((width, height or width), method)
         self._place(resized.point(SHADES * 3) if shades else resized, round(x), round(y))
 
     def paste(self, image: Tensor, x: int, y: int) -> None:
         """Draw ``[3,h,w]`` in [0,1] without resizing."""
+        from PIL import Image
+
         self._place(Image.fromarray(to_pixels(image)), x, y)
 
-    def _place(self, image: Image.Image, x: int, y: int) -> None:
+    def _place(self, image: Any, x: int, y: int) -> None:
         if self.scale == 1:
             self._sheet.paste(image, (x, y))
         else:
@@ -130,7 +133,14 @@ def save_picture(picture: Tensor, path: str | os.PathLike[str]) -> Path:
 
 def measure_text(text: str, size: int = 13, scale: int = 2) -> float:
     """The width of a line of text in pixels."""
-    return ImageFont.load_default(size * scale).getlength(text) / scale
+    return load_font(size * scale).getlength(text) / scale
+
+
+def load_font(size: int) -> Any:
+    """Pillow's default font."""
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
 
 
 def mix_colors(first: Color, second: Color, share: float) -> Color:

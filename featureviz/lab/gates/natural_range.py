@@ -59,15 +59,12 @@ def measure_responses(
     """
     both = PreGate(site, units) + 0 * Gate(site, units)  # the score is the content; the gate is reported with it
     held_out = evaluate(model, both, images, seed=seed)
-    contents = held_out.scores.mean(0)
     responses = []
     for i, unit in enumerate(units):
         (values,), (logits,) = held_out.gates[i].values(), held_out.logits[i].values()
-        logit, content = logits.mean()[None], contents[i : i + 1]
-        percentile = natural.percentile(site, unit, logit)
-        content_percentile = natural.percentile(site, unit, content, of="squeeze")
-        numbers = (logit, values.mean(), content, percentile, content_percentile)
-        responses.append(GateResponse(*(float(n) for n in numbers)))
+        logit, content = logits.mean()[None], held_out.scores[:, i].mean()[None]
+        ranks = natural.percentile(site, unit, logit), natural.percentile(site, unit, content, of="squeeze")
+        responses.append(GateResponse(*(float(n) for n in (logit, values.mean(), content, *ranks))))
     return responses
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -9,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.lab.draw.colors import DIVERGING, colormap, limits
@@ -235,11 +237,8 @@ def _matrix(module: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 def _fold(weight: Tensor, bias: Tensor, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
     """The weight and bias of one layer that equals a layer and the batch normalisation after it, in eval mode."""
+    norm = copy.deepcopy(norm).float().cpu()
     if norm.running_mean is None or norm.running_var is None:
         raise ModelError("a batch norm after a fully connected layer has no running statistics, so it cannot be folded")
-    mean, variance = norm.running_mean.detach().float().cpu(), norm.running_var.detach().float().cpu()
-    scale = (variance + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.detach().float().cpu()
-    shift = 0 if norm.bias is None else norm.bias.detach().float().cpu()
-    return weight * scale[:, None], (bias - mean) * scale + shift
+    w, b = fuse_conv_bn_weights(weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    return w.detach(), b.detach()

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, final
 import imageio.v3 as iio
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
@@ -126,6 +125,8 @@ def read_picture(path: PathLike, size: Size) -> Tensor:
 
     A file that is not a picture raises the error of the decoder.
     """
+    from PIL import Image  # imported here so that `import featureviz` stays light
+
     height, width = height_width(size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as those about large files, unusual tags and palettes
@@ -142,8 +143,10 @@ def read_picture(path: PathLike, size: Size) -> Tensor:
     return (pixels / 255).movedim(-1, 0).contiguous()
 
 
-def _decode(path: PathLike) -> Image.Image:
+def _decode(path: PathLike) -> Any:
     """The first frame as RGB; a grey picture of 16 bits as mode F in [0,1], which keeps its range."""
+    from PIL import Image
+
     file = iio.imopen(os.fspath(path), "r", plugin="pillow")
     with file:
         about = file.metadata(index=0)

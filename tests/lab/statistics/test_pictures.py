@@ -1,4 +1,4 @@
-"""Pictures from folders and from whatever yields tensors: every mode, broken files, labels, bad input."""
+"""Pictures from folders and from iterables of tensors: every mode, broken files, labels, bad input."""
 
 import struct
 import warnings

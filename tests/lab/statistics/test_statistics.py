@@ -1,4 +1,4 @@
-"""Gate statistics: against plain torch on every logit, the same however they are split, and told apart when missing."""
+"""Gate statistics: compared with plain torch on all logits, for every split into batches, and with parts missing."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def images(count: int = 150, size: int = 64) -> Tensor:
 
 
 def everything(model: fv.TappedModel, x: Tensor) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """Logits, squeezes and values of every block on all images, kept whole."""
+    """Logits, squeezes and values of every block on all images."""
     sites = fv.gates(model)
     taps = {f"{n} {k}": tap for n, s in sites.items() for k, tap in (("z", s.logits), ("x", s.x), ("g", s.value))}
     readings = model.isolated().read(x, taps)
@@ -116,7 +116,7 @@ def test_labels_give_class_profiles(embedded: fv.TappedModel, tmp_path: Path) ->
     assert "eta^2" in measured.table()
 
 
-def test_a_folder_is_seen_at_the_models_own_size(tiny: fv.TappedModel, tmp_path: Path) -> None:
+def test_a_folder_is_read_at_the_models_input_size(tiny: fv.TappedModel, tmp_path: Path) -> None:
     for i in range(3):
         Image.new("RGB", (50, 40), (80 * i, 10, 200)).save(tmp_path / f"{i}.png")
     direct = GateStatistics.measure(tiny, Pictures(tmp_path, 24))
@@ -182,7 +182,7 @@ def test_tables_and_rows(tiny: fv.TappedModel) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 6])
-def test_gates_that_stand_still_give_numbers(channels: int) -> None:
+def test_constant_gates_give_finite_numbers(channels: int) -> None:
     net = TinySE(channels)
     nn.init.zeros_(net.se.fc2.weight)
     model = fv.wrap(net, size=24)
@@ -211,7 +211,7 @@ def test_a_block_of_one_gate() -> None:
 
 
 def marked(net: nn.Module, on_black: Callable[[Tensor], Tensor]) -> fv.TappedModel:
-    """A model to which black images do something."""
+    """A model in which ``on_black`` is applied to batches with a black image."""
 
     def enter(net: nn.Module, x: Tensor) -> Tensor:
         black = x.flatten(1).amax(1) == 0
@@ -230,7 +230,7 @@ def test_a_gate_that_is_not_finite_names_block_and_image() -> None:
         GateStatistics.measure(model, [Batch(x, None, tuple(f"{i}.png" for i in range(50)))])
 
 
-def test_ctrl_c_returns_what_was_seen(tiny: fv.TappedModel) -> None:
+def test_ctrl_c_returns_the_statistics_so_far(tiny: fv.TappedModel) -> None:
     def pressed(x: Tensor) -> Tensor:
         raise KeyboardInterrupt
 

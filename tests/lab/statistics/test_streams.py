@@ -1,4 +1,4 @@
-"""Streaming statistics against plain torch on all observations, however these are split."""
+"""Streaming statistics compared with plain torch on all observations, for every split into batches."""
 
 import numpy as np
 import pytest
