@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from featureviz import __version__, options
@@ -13,7 +12,6 @@ from featureviz.ascent.optimizers import Adam
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
-from featureviz.network.model import TappedModel
 from featureviz.network.taps import OUTPUT
 from featureviz.options import positive_int
 from featureviz.rendering.presets import DEMO_STEPS, LOOK_STEPS, STEPS, fast
@@ -33,12 +31,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"featureviz {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands.add_parser("demo", help="render what opens and closes twelve gates of the embedded network"))
-    _add_render(
-        commands.add_parser("render", help="render specs such as features.12:17 or -gate:features.12.block.2:3")
-    )
+    _add_render(commands.add_parser("render", help="render specs such as features.6:17 or -gate:features.9.block.2:3"))
     layers = commands.add_parser("layers", help="list a model's layers with their shapes")
     options.add_model_options(layers)
-    layers.set_defaults(run=_list_layers)
+    layers.set_defaults(run=lambda args: print(*options.load_model(args).layers(), sep="\n"))
     _add_gates(commands.add_parser("gates", help="list a model's gates, or make a card of each with --cards"))
     return parser
 
@@ -59,12 +55,8 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
     render.add_argument("--fast", action="store_true", help="use the preset fv.fast(): few steps, a falling rate")
     render.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the network")
-    render.add_argument(
-        "--compile",
-        action=argparse.BooleanOptionalAction,
-        default="auto",
-        help="compile the network (default: if that saves time)",
-    )
+    text = "compile the network (default: if that saves time)"
+    render.add_argument("--compile", action=argparse.BooleanOptionalAction, default="auto", help=text)
     render.add_argument("--batch", type=positive_int, default=16, help="images at a time (default: 16)")
     options.add_device_option(render)
     options.add_ascent_options(render, steps=None, default_steps=f"{STEPS}, or 64 with --fast")
@@ -78,19 +70,13 @@ def _add_gates(gates: argparse.ArgumentParser) -> None:
     cards.add_argument("--images", metavar="DIR", help="folder of natural pictures")
     cards.add_argument("--site", nargs="+", default=[], help="blocks (default: all)")
     cards.add_argument("--units", nargs="+", type=int, default=[], help="gates of each block")
-    cards.add_argument(
-        "--count",
-        type=positive_int,
-        default=4,
-        help="without --units: how many gates; those are taken that vary most between the pictures (default: 4)",
-    )
+    text = "without --units: how many gates, those that vary most between the pictures (default: 4)"
+    cards.add_argument("--count", type=positive_int, default=4, help=text)
     cards.add_argument("--out", default="gates", help="folder for the pages (default: gates)")
-    cards.add_argument(
-        "--statistics", metavar="FILE", help="statistics of the pictures: read if the file exists, otherwise written"
-    )
-    cards.add_argument(
-        "--layer", default=OUTPUT, help="layer that is compared when a gate is clamped (default: the output)"
-    )
+    text = "statistics of the pictures: read if the file exists, otherwise written"
+    cards.add_argument("--statistics", metavar="FILE", help=text)
+    text = "layer that is compared when a gate is clamped (default: the output)"
+    cards.add_argument("--layer", default=OUTPUT, help=text)
     options.add_device_option(cards)
     options.add_ascent_options(cards, steps=LOOK_STEPS)
     gates.set_defaults(run=_run_gates)
@@ -118,11 +104,6 @@ def _choose_steps(args: argparse.Namespace) -> dict[str, Any]:
     return {"steps": args.steps or STEPS, "optimizer": Adam() if args.lr is None else Adam(args.lr)}
 
 
-def _list_layers(args: argparse.Namespace) -> None:
-    for layer in options.load_model(args).layers():
-        print(layer)
-
-
 def _run_gates(args: argparse.Namespace) -> None:
     if args.cards and args.images is None:
         raise InvalidInput(
@@ -135,11 +116,11 @@ def _run_gates(args: argparse.Namespace) -> None:
         raise ModelError(
             f"{model.name} has no squeeze-and-excitation gates; `featureviz layers` lists what can be rendered instead"
         )
-    print(_write_cards(args, model.on(args.device)) if args.cards else model.gates)
-
-
-def _write_cards(args: argparse.Namespace, model: TappedModel) -> Path:
-    return gate_cards(
-        model, args.images, args.out, sites=args.site, units=args.units, count=args.count, statistics=args.statistics,
-        layer=args.layer, steps=args.steps, size=args.size, seed=args.seed,
+    if not args.cards:
+        print(model.gates)
+        return
+    page = gate_cards(
+        model.on(args.device), args.images, args.out, sites=args.site, units=args.units, count=args.count,
+        statistics=args.statistics, layer=args.layer, steps=args.steps, size=args.size, seed=args.seed,
     )  # fmt: skip
+    print(page)

@@ -42,14 +42,8 @@ def _absorb(state: Tensor, key: Tensor | int) -> Tensor:
 class Rng:
     """Uniform and normal numbers for ``M = N * views`` rows: row ``i * views + k`` is view k of image i.
 
-    Args:
-        seed: any integer.
-        images: the number of images N, or their ids ``[N]``.
-        views: rows for each image.
-        device: the device of the numbers.
-        step: the first step.
-
-    Within a step each call is a new draw; ``advance()`` goes to the next step.
+    ``images`` is the number N of images, or their ids ``[N]``. ``step`` is the first step. Within a step each call is a
+    new draw; ``advance()`` goes to the next step.
 
     >>> alone, batch = Rng(7, torch.tensor([3])), Rng(7, 5)
     >>> bool(alone.uniform()[0] == batch.uniform()[3])
@@ -59,12 +53,7 @@ class Rng:
     COLUMNS = 16  # uniforms hashed at once, so that few kernels serve all scalar draws of a step
 
     def __init__(
-        self,
-        seed: int,
-        images: int | Tensor,
-        views: int = 1,
-        device: torch.device | str | None = None,
-        step: int = 0,
+        self, seed: int, images: int | Tensor, views: int = 1, device: torch.device | str | None = None, step: int = 0
     ) -> None:
         ids = torch.arange(images) if isinstance(images, int) else images
         ids = ids.to(device=device, dtype=torch.int64)

@@ -41,7 +41,7 @@ def write_study(args: argparse.Namespace) -> None:
     site = fv.gates(model)[args.site]
     natural = load_or_measure(model, args)
     units = choose_gates(natural, site, args.units, args.count)
-    study = ReachabilityStudy.prepare(model, site, natural)
+    study = ReachabilityStudy(model, site, natural)
     gates, images = study.render_gates(units, steps=args.steps, size=args.size)
     print(format_table(gates))
     facts = {"model": model.name, "block": site.name, "pictures": natural.count, "steps": args.steps}

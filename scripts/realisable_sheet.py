@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from featureviz.lab import OPEN, SHUT
-from featureviz.lab.draw.canvas import COOL, FAINT, GREY, INK, PALE, WARM, WHITE, Canvas, mix_colors
+from featureviz.lab.draw.canvas import COOL, FAINT, GREY, INK, PALE, WARM, WHITE, Canvas, Color
 from featureviz.lab.gates.reachability_study import GateReach
 
 THUMB, ROW, TOP, LEFT, RIGHT = 92, 110, 132, 236, 884  # pixels; the axis runs from LEFT to RIGHT
@@ -94,7 +94,8 @@ def draw_axis(sheet: Canvas, axis: LogitAxis, gate: Callable[[Tensor], Tensor]) 
         reached = (values >= level).nonzero()
         if len(reached):
             x = LEFT + int(reached[0])
-            sheet.dashed_line(x, TOP - 6, bottom)
+            for y in range(TOP - 6, bottom, 6):
+                sheet.line([(x, y), (x, min(y + 3, bottom))], FAINT)
             sheet.text(x, TOP - 15, text, INK, 12, "md")
     sheet.text(LEFT - 24, TOP - 9, "value of the gate", GREY, 12, "rm")
     sheet.line([(LEFT, bottom), (RIGHT, bottom)], FAINT)
@@ -116,6 +117,12 @@ def draw_gate(sheet: Canvas, axis: LogitAxis, gate: GateReach, y: float) -> None
         sheet.text(x, y - 20, f"value {end.value:.2f}", color, 13, f"{anchor}m", bold=True)
         sheet.text(x, y, end.verdict, INK, 13, f"{anchor}m")
         sheet.text(x, y + 20, f"{end.radii:.2f} radii out", GREY, 12, f"{anchor}m")
+
+
+def mix_colors(first: Color, second: Color, share: float) -> Color:
+    """The colour at ``share`` of the way from the first to the second."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
+    return red, green, blue
 
 
 def draw_band(sheet: Canvas, marks: Sequence[float], y: float) -> None:

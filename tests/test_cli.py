@@ -43,7 +43,8 @@ def test_the_demo_writes_a_page_that_shows_what_its_report_says(
             assert 0 <= shown["percentile"] <= 100
             assert iio.imread(out / shown["file"]).shape == (64, 64, 3)
             assert fv.read_recipe(out / shown["file"])["model"] == "embedded"
-        assert gate["natural"]["value sd"] == pytest.approx(float(natural[gate["site"]].value_sd[gate["channel"]]), abs=1e-3)
+        spread = float(natural[gate["site"]].value_sd[gate["channel"]])
+        assert gate["natural"]["value sd"] == pytest.approx(spread, abs=1e-3)
         assert gate["renders"]["excited"]["value"] > gate["renders"]["suppressed"]["value"]
     assert all(p.is_file() for p in pictures_of(out / "index.html"))
     assert (out / "sheet.png").is_file()

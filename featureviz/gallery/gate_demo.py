@@ -11,14 +11,13 @@ from typing import Any
 from tqdm import tqdm
 
 from featureviz.files import check_writable, write_json
-from featureviz.gallery.cards.card_index import INTRO, KEY, draw_gate
+from featureviz.gallery.cards.card_page import INTRO, KEY, draw_gate
 from featureviz.gallery.cards.card_report import describe_gate
 from featureviz.gallery.cards.entry import choose_gates
-from featureviz.gallery.page import draw_gallery, write_page
+from featureviz.gallery.page import write_gallery
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image import FourierImage
-from featureviz.lab.embedded_gates import natural_gates
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_gates
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.models.embedded import load
 from featureviz.network.model import TappedModel
@@ -65,8 +64,7 @@ def render_demo(
     })  # fmt: skip
     footer = f"featureviz demo: {seconds:.0f} seconds, {steps} steps per image. All figures are in report.json."
     intro = _introduce(natural.count, len(entries), opened, beyond)
-    body = draw_gallery(TITLE, intro, [_draw_entry(e) for e in entries], key=KEY)
-    return write_page(folder / "index.html", TITLE, body, footer)
+    return write_gallery(folder, TITLE, intro, [_draw_entry(e) for e in entries], footer, key=KEY)
 
 
 def _render_pairs(

@@ -22,12 +22,16 @@ def write_page(path: Path, title: str, body: str, footer: str) -> Path:
     return path
 
 
-def draw_gallery(title: str, intro: Sequence[str], cards: Sequence[str], *, key: str = "", small: bool = False) -> str:
-    """The body of a page of cards. ``intro`` are paragraphs of HTML, ``key`` the HTML that explains the plots."""
-    return (
+def write_gallery(
+    folder: Path, title: str, intro: Sequence[str], cards: Sequence[str], footer: str, *, key: str = "",
+    small: bool = False,
+) -> Path:  # fmt: skip
+    """Write ``folder / "index.html"``; ``intro``, ``cards`` and ``key``, which explains the plots, are HTML."""
+    body = (
         f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{p}</p>' for p in intro)}{key}</header>"
         f'<section class="cards{" small" if small else ""}">{"".join(cards)}</section>'
     )
+    return write_page(folder / "index.html", title, body, footer)
 
 
 def draw_card(title: str, subtitle: str, body: str, href: str = "") -> str:

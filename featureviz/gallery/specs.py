@@ -14,7 +14,7 @@ from typing import Any
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput
 from featureviz.files import check_writable, write_json
-from featureviz.gallery.page import describe_versions, draw_card, draw_figure, draw_gallery, write_page
+from featureviz.gallery.page import describe_versions, draw_card, draw_figure, write_gallery
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
@@ -89,9 +89,7 @@ def render_specs(
         spec, gates = singles[i].spec, rendering.held_out.gates[row]
         file = write_tile(folder, f"{i:03d} {spec}" if len(singles) > 1 else spec, rendering, row)
         scores, done = rendering.held_out.scores[:, row], rendering.recipe_of(row)["steps done"]
-        entries.append(
-            {"spec": spec, "file": file, "score": scores, "steps": done, **({"gates": gates} if gates else {})}
-        )
+        entries.append({"spec": spec, "file": file, "score": scores, "steps": done, "gates": gates})
         caption = ", ".join(f"gate {values.mean():.3f}" for values in gates.values()) or f"{scores.mean():.3g}"
         cards.append(draw_card(spec, "", draw_figure(file, "", [caption], alt=spec)))
     write_sheet(folder, [rendering.images[row] for rendering, row in tiles.values()])
@@ -104,9 +102,8 @@ def render_specs(
         f" <strong>{escape(model.name)}</strong>. The figure is the mean score on 16 views that the ascent did not use."
     )
     how = f"seed {recipe['seed']}, {recipe['size']} px, {recipe['optimizer']}. All figures: report.json."
-    title = title or f"What excites {model.name}"
-    body, footer = draw_gallery(title, [intro], cards, small=True), f"{describe_versions(recipe['versions'])}; {how}"
-    return write_page(folder / "index.html", title, body, footer)
+    footer = f"{describe_versions(recipe['versions'])}; {how}"
+    return write_gallery(folder, title or f"What excites {model.name}", [intro], cards, footer, small=True)
 
 
 def _render_tiles(
@@ -116,11 +113,13 @@ def _render_tiles(
     batches = [(rows, merge_per_image([goals[i] for i in rows])) for rows in _split_by_layers(goals, size)]
     for rows, goal in batches:  # so that a mistake in the last goal is found before the first render
         evaluate(model, goal, model.noise_images(len(rows)), draws=1)
-    runtimes = _choose_runtimes(batches, **options)
-    tiles: Tiles = {}
+    runtime, work, tiles = options.get("runtime") or Runtime(), Counter[tuple[Any, int]](), Tiles()
+    for rows, goal in batches:  # all batches of a kind together decide whether to compile
+        work[goal.layers, len(rows)] += len(rows) * options.get("steps", STEPS) * options.get("views", 1)
     for rows, goal in batches:
         # All images have the number 0, so that a tile does not depend on its place in the gallery.
-        own = options | {"image_ids": [0] * len(rows), "runtime": runtimes[goal.layers, len(rows)]}
+        own_runtime = replace(runtime, compile=runtime.compiles(work[goal.layers, len(rows)]))
+        own = options | {"image_ids": [0] * len(rows), "runtime": own_runtime}
         rendering = render(model, goal, **own) if best_of == 1 else selection.best_of(best_of, model, goal, **own)
         tiles |= {i: (rendering, row) for row, i in enumerate(rows[: len(rendering)])}
         if rendering.interrupted:
@@ -134,17 +133,3 @@ def _split_by_layers(goals: Sequence[Objective], size: int) -> list[list[int]]:
     for i, goal in enumerate(goals):
         groups.setdefault(goal.layers, []).append(i)
     return [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
-
-
-def _choose_runtimes(
-    batches: list[tuple[list[int], Objective]],
-    runtime: Runtime | None = None,
-    steps: int = STEPS,
-    views: int = 1,
-    **_options: Any,
-) -> dict[tuple[Any, int], Runtime]:
-    """The runtime of batches by their layers and size; all batches of a kind together decide whether to compile."""
-    runtime, work = runtime or Runtime(), Counter[tuple[Any, int]]()
-    for rows, goal in batches:
-        work[goal.layers, len(rows)] += len(rows) * steps * views
-    return {key: replace(runtime, compile=runtime.compiles(count)) for key, count in work.items()}

@@ -9,7 +9,7 @@ proposes sites, and a site is accepted only if it satisfies the identity above o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import final
 
@@ -112,14 +112,11 @@ def _find_sites(model: TappedModel, images: Tensor) -> dict[str, GateSite]:
 def _find_known(net: nn.Module, channels: dict[str, int]) -> Iterator[GateSite]:
     """The sites of known classes in ``net``; ``channels`` is the number of channels of each module that ran."""
     for name, module in net.named_modules():
-        entry = next((KNOWN[q] for q in map(_qualify, type(module).__mro__) if q in KNOWN), None)
+        classes = [f"{c.__module__}.{c.__qualname__}" for c in type(module).__mro__]
+        entry = next((KNOWN[c] for c in classes if c in KNOWN), None)
         gate = f"{name}.{entry.gate}".removeprefix(".") if entry else ""
         if entry and gate in channels:  # else its gate never runs: a subclass, or an option without a gate
             found = f"{type(module).__module__.split('.')[0]} class"
-            yield propose_site(
-                net, name, gate, channels[gate], found, kind=entry.kind, axis=entry.axis, spatial=entry.spatial
-            )
-
-
-def _qualify(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+            axis, spatial = entry.axis, entry.spatial
+            site = propose_site(net, name, name, gate, channels[gate], found, axis=axis, spatial=spatial)
+            yield replace(site, kind=entry.kind)

@@ -50,11 +50,6 @@ class SquashedTensor:
     maker: str = ""
     plain: bool = True
 
-    def equivalent_module(self) -> nn.Module | None:
-        """A module that computes the same, if the function alone produced the tensor."""
-        make = SQUASH[_strip_inplace(self.call.function)] if self.plain and self.call.path is not None else None
-        return make() if make else None
-
 
 @final
 @dataclass
@@ -89,17 +84,14 @@ class Tracer(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
-        call = self._count(name)
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, Tensor) and out.is_floating_point() and args and isinstance(args[0], Tensor):
-            self._follow(replace(call, inplace=out is args[0]), _strip_inplace(name), args, out)
-        return out
-
-    def _count(self, name: str) -> Call:
         for _, _, counts in self._stack:
             counts[name] += 1
         path, _, counts = self._stack[-1]
-        return Call(path, name, counts[name])
+        k = counts[name]
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.is_floating_point() and args and isinstance(args[0], Tensor):
+            self._follow(Call(path, name, k, out is args[0]), _strip_inplace(name), args, out)
+        return out
 
     def _follow(self, call: Call, name: str, args: tuple[Any, ...], out: Tensor) -> None:
         tensors = [a for a in args[:2] if isinstance(a, Tensor) and a.numel() > 1]
@@ -170,10 +162,11 @@ def _patch_site(model: TappedModel, scaled: ScaledMap, runs: Mapping[str, int], 
     order, found, block = (1, 0) if scaled.second else (0, 1), "functional", call.path
     source = gate.maker or gate.call.path or ""
     alone = runs.get(source, 1) <= runs.get(call.path, 1)  # else the source also computes something else
+    squash = SQUASH[_strip_inplace(gate.call.function)] if gate.plain and gate.call.path is not None else None
     if alone and gate.maker:
         path = gate.maker
-    elif alone and (module := gate.equivalent_module()):
-        path = patch_call(net, gate.call, "gate", module)
+    elif alone and squash:  # the function alone produced the value, so a module computes the same
+        path = patch_call(net, gate.call, "gate", squash())
     else:
         block, found = patch_call(net, call, "scale", Multiply(nn.Identity()), order), "functional, value only"
         path = f"{block}.gate"
@@ -181,7 +174,7 @@ def _patch_site(model: TappedModel, scaled: ScaledMap, runs: Mapping[str, int], 
         block = patch_call(net, call, "scale", Multiply(), order)
     axis, spatial = scaled.axis or 1, scaled.axis == 0
     name = block if taken or not call.path else call.path
-    return propose_site(net, name, path, scaled.x.shape[axis], found, axis=axis, spatial=spatial, block=block)
+    return propose_site(net, name, block, path, scaled.x.shape[axis], found, axis=axis, spatial=spatial)
 
 
 def _is_unchanged(

@@ -47,10 +47,9 @@ class _Replacement:
     inplace: bool
 
     def __call__(self, *args: Any) -> Tensor:
-        if not self.inplace:
-            return self.module(*(args[i] for i in self.arguments))
-        copies = (args[0].clone(), *args[1:])  # the backward pass needs the values before the change
-        return args[0].copy_(self.module(*(copies[i] for i in self.arguments)))
+        copies = (args[0].clone(), *args[1:]) if self.inplace else args  # the backward pass needs the old values
+        out = self.module(*(copies[i] for i in self.arguments))
+        return args[0].copy_(out) if self.inplace else out
 
 
 @final
@@ -58,7 +57,6 @@ class _Replacement:
 class PatchedForward:
     """Replaces a module's forward: chosen calls of torch functions become calls of its new submodules."""
 
-    module: nn.Module
     forward: Callable[..., Any]
     replacements: dict[tuple[str, int], _Replacement] = field(default_factory=dict)
     added: list[tuple[nn.Module, str]] = field(default_factory=list)
@@ -103,7 +101,6 @@ class GatedForward:
     ``gate`` is an identity: the output and its gradients stay bitwise those of the block until ``gate`` is changed.
     """
 
-    module: nn.Module
     forward: Callable[..., Any]
     axis: int
     gate: nn.Module = field(default_factory=nn.Identity)
@@ -124,7 +121,7 @@ def patch_call(net: nn.Module, call: Call, name: str, child: nn.Module, argument
     assert call.path is not None  # the tracer follows nothing outside the network
     module = net.get_submodule(call.path)
     if not isinstance(module.forward, PatchedForward):
-        module.forward = PatchedForward(module, module.forward)
+        module.forward = PatchedForward(module.forward)
     replacements, key = module.forward.replacements, (call.function, call.k)
     if key not in replacements:
         path = _add_child(net, call.path, name, child, module.forward.added)
@@ -135,7 +132,7 @@ def patch_call(net: nn.Module, call: Call, name: str, child: nn.Module, argument
 def patch_output(net: nn.Module, path: str, axis: int) -> str:
     """Give the block at ``path`` a gate module that scales its output; the path of that gate."""
     module = net.get_submodule(path)
-    module.forward = GatedForward(module, module.forward, axis)
+    module.forward = GatedForward(module.forward, axis)
     return _add_child(net, path, "gate", module.forward.gate, module.forward.added)
 
 

@@ -45,7 +45,7 @@ def patch_suspects(model: TappedModel, suspects: Mapping[str, int]) -> Iterator[
     for name, path in paths.items():
         channels = model.check()[path].shape[-1]
         found = "behaves as a gate, value only"
-        yield propose_site(model.net, name, path, channels, found, axis=suspects[name])
+        yield propose_site(model.net, name, name, path, channels, found, axis=suspects[name])
 
 
 @final
@@ -104,7 +104,7 @@ class _ForwardProbe:
         for path, value in self._gates:
             inside = within(path, name) and value.shape == g.shape
             if inside and torch.allclose(value[known], g[known], 10 * _tolerance(x), 1e-5):
-                yield propose_site(self.net, name, path, g.shape[1], "behaves as a gate", axis=axis)
+                yield propose_site(self.net, name, name, path, g.shape[1], "behaves as a gate", axis=axis)
                 return
 
 

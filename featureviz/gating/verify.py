@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,24 +24,14 @@ _WEIGHTED = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _ConvNd, nn.Line
 
 
 def propose_site(
-    net: nn.Module,
-    name: str,
-    gate: str,
-    channels: int,
-    found: str,
-    *,
-    kind: str = "",
-    axis: int = 1,
-    spatial: bool = False,
-    block: str | None = None,
+    net: nn.Module, name: str, block: str, gate: str, channels: int, found: str, *, axis: int = 1, spatial: bool = False
 ) -> GateSite:
     """A site, not verified yet: the module at ``gate`` turns logits into values, the one at ``block`` turns x into y.
 
-    ``block`` is the module called ``name`` by default. ``axis`` is where the map's channels lie.
+    ``axis`` is where the map's channels lie.
     """
-    block = name if block is None else block
     return GateSite(
-        name, kind, 1 if spatial else channels, net.get_submodule(gate), gate, Tap(gate, INPUT, not spatial),
+        name, "", 1 if spatial else channels, net.get_submodule(gate), gate, Tap(gate, INPUT, not spatial),
         Tap(gate, OUTPUT, not spatial), Tap(block, INPUT, axis=axis), Tap(block, OUTPUT, axis=axis), found, spatial,
     )  # fmt: skip
 
@@ -146,45 +136,35 @@ def verify_sites(model: TappedModel, sites: Sequence[GateSite], images: Tensor) 
 def describe_sites(model: TappedModel, sites: Sequence[GateSite], images: Tensor) -> dict[str, GateSite]:
     """The sites by name, with the layers of their bottlenecks, and with a kind if their class gives none."""
     taps = {f"{k}:{s.name}": getattr(s, k) for s in sites if not s.spatial for k in ("x", "logits")}
-    readers = _SqueezeReaders({len(images) * site.channels for site in sites})
-    with hook_modules(model.net, readers.record):
+    sizes = {len(images) * site.channels for site in sites}
+    readers: list[tuple[str, Tensor, Tensor]] = []  # modules that may read a squeeze, with their inputs and outputs
+
+    def record(name: str, _module: nn.Module, args: tuple[Any, ...], _kwargs: Any, output: Any) -> None:
+        with hide_from_modes():
+            x = args[0] if args else None
+            if name and isinstance(x, Tensor) and isinstance(output, Tensor) and x.numel() in sizes:
+                readers.append((name, x.clone(), output.clone()))
+
+    with hook_modules(model.net, record):
         tensors = read_taps(model, images, taps)
-    calls = model.check()
-    described = {}
+    calls, described = model.check(), {}
     for site in sites:
-        fc1, output = ("", None) if site.spatial else readers.find(site, tensors[f"x:{site.name}"])
-        if fc1 and calls[fc1].calls > 1:  # the channel attention of CBAM sends two squeezes through the same layers
-            fc1, output = "", None
-        hidden = None
-        if output is not None and not _same_values(output, tensors[f"logits:{site.name}"]):
-            hidden = Tap(fc1, OUTPUT, True)
+        fc1, output = ("", None) if site.spatial else _find_reader(site, tensors[f"x:{site.name}"], readers)
+        if output is None or calls[fc1].calls > 1:  # CBAM's channel attention sends two squeezes through its layers
+            fc1, hidden = "", None
+        else:
+            hidden = None if _same_values(output, tensors[f"logits:{site.name}"]) else Tap(fc1, OUTPUT, True)
         site = replace(site, fc1=fc1, hidden=hidden)
         described[site.name] = replace(site, kind=site.kind or _name_kind(site, model.net))
     return described
 
 
-@final
-@dataclass
-class _SqueezeReaders:
-    """The modules of one forward whose input has as many numbers as a squeeze, with their inputs and outputs."""
-
-    sizes: set[int]
-    records: list[tuple[str, Tensor, Tensor]] = field(default_factory=list)
-
-    def find(self, site: GateSite, x: Tensor) -> tuple[str, Tensor | None]:
-        """The first module that reads the squeeze and changes it, and its output; inside the block if possible."""
-        squeeze = site.squeezed(x)
-        readers = [
-            (name, y) for name, s, y in self.records if _same_values(s, squeeze) and not _same_values(y, squeeze)
-        ]
-        inside = [(name, y) for name, y in readers if name.startswith(f"{site.x.module}.")]
-        return next(iter([*inside, *readers]), ("", None))
-
-    def record(self, name: str, _module: nn.Module, args: tuple[Any, ...], _kwargs: Any, output: Any) -> None:
-        with hide_from_modes():
-            x = args[0] if args else None
-            if name and isinstance(x, Tensor) and isinstance(output, Tensor) and x.numel() in self.sizes:
-                self.records.append((name, x.clone(), output.clone()))
+def _find_reader(site: GateSite, x: Tensor, readers: Sequence[tuple[str, Tensor, Tensor]]) -> tuple[str, Tensor | None]:
+    """The first module that reads the squeeze and changes it, and its output; inside the block if possible."""
+    squeeze = site.squeezed(x)
+    found = [(name, y) for name, s, y in readers if _same_values(s, squeeze) and not _same_values(y, squeeze)]
+    inside = [(name, y) for name, y in found if name.startswith(f"{site.x.module}.")]
+    return next(iter([*inside, *found]), ("", None))
 
 
 def _same_values(a: Tensor, b: Tensor) -> bool:

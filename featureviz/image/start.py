@@ -40,9 +40,6 @@ def start_images(
         image: a picture ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]; a parameterization, which is copied; a factory; or None
             for a ``FourierImage`` that starts from noise.
         n: number of images; with ``image_ids``, 1 stands for their number.
-        size: side, or (height, width), in pixels.
-        seed, image_ids: of the initial noise.
-        channels: of a ``FourierImage``.
 
     Raises:
         InvalidInput: the factory returns something else than ``n`` images.

@@ -14,12 +14,11 @@ from featureviz.lab.draw.channels import activation_grid, channel_maps
 from featureviz.lab.draw.colors import colormap, overlay
 from featureviz.lab.draw.sheet import draw_sheet
 from featureviz.lab.effects.ablation import Ablation, GateAblator, ablate
-from featureviz.lab.embedded_gates import natural_gates
 from featureviz.lab.gates.co_gating_modes import Modes, modes
 from featureviz.lab.gates.maps import GatedMaps, gated_maps
 from featureviz.lab.gates.reachability import ReachableRange, SqueezeEllipsoid, excitation, reachable_range
 from featureviz.lab.gates.weights import GateJacobian, GateWeights, gate_jacobian, gate_weights
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_gates
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.lab.statistics.pictures import Batch, Pictures, batches, read_picture
 from featureviz.lab.statistics.site_statistics import SiteStatistics

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -11,17 +13,17 @@ from featureviz.image.base import height_width
 from featureviz.network.model import TappedModel, tapped
 
 
+def check_units(site: str, units: Iterable[int], count: int) -> None:
+    """Raise ``InvalidInput`` unless all ``units`` of a block are from 0 to ``count - 1``."""
+    for unit in units:
+        if not 0 <= unit < count:
+            raise InvalidInput(f"unit {unit} of {site!r} was asked for; it has {count}: 0 to {count - 1}")
+
+
 def fit_image(model: TappedModel, image: Tensor) -> Tensor:
     """``image`` ``[3,H,W]`` in [0,1], cropped at the centre and resized to the network's input size: ``[1,3,h,w]``.
 
     A network without an input size gets the image unchanged.
-
-    Raises:
-        InvalidInput: another shape, or values outside [0,1].
-
-    >>> import featureviz as fv
-    >>> fit_image(fv.load("embedded"), torch.rand(3, 300, 200)).shape
-    torch.Size([1, 3, 96, 96])
     """
     channels = tapped(model).channels
     if image.ndim != 3 or image.shape[0] != channels or not image.numel():

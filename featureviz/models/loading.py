@@ -38,10 +38,9 @@ def load(name: str, *, weights: Weights = DEFAULT, size: Size | None = None) -> 
     rest, _, text = rest.partition("?")
     if name == "embedded":
         return embedded.load(size, weights)
-    if family == "torchvision" and rest:
-        return _load_torchvision(rest, weights, size, _parse_options(text))
-    if family == "timm" and rest:
-        return _load_timm(rest, weights, size, _parse_options(text))
+    loaders = {"torchvision": _load_torchvision, "timm": _load_timm}
+    if family in loaders and rest:
+        return loaders[family](rest, weights, size, _parse_options(text))
     raise unknown("model", name, ["embedded", "torchvision:mobilenet_v3_large", "timm:mobilenetv3_large_100"], _FORMS)
 
 

@@ -21,13 +21,18 @@ def build(name: str, make: Callable[[bool], nn.Module], weights: Weights) -> nn.
 
     Up to half of the tensors of a file may be missing, with a warning: a file of features has no classifier.
     """
-    if weights == DEFAULT:
-        return _download(name, make)
     try:
-        net = make(False)
-    except (RuntimeError, TypeError, ValueError) as error:  # an unknown tag after the dot, or an unknown option
-        raise ModelError(f"{name} cannot be built: {error}; leave out its tag or its options") from error
-    if weights is not None:
+        net = make(weights == DEFAULT)
+    except FeaturevizError:
+        raise
+    except Exception as error:  # every hub has errors of its own
+        if weights != DEFAULT:  # an unknown tag after the dot, or an unknown option
+            raise ModelError(f"{name} cannot be built: {error}; leave out its tag or its options") from error
+        raise ModelError(
+            f"the weights of {name} cannot be downloaded ({type(error).__name__}: {error}); give weights=PATH to a"
+            " state dict that you have (--weights PATH), or weights=None for random ones (--weights none)"
+        ) from error
+    if weights not in (None, DEFAULT):
         path = os.fspath(weights)
         _load_state(net, path, _read_state(path))
     return net
@@ -47,18 +52,6 @@ def _load_state(net: nn.Module, path: str, state: dict[str, Tensor]) -> None:
             f"{path} lacks {len(missing)} tensors, which stay random; the first is {missing[0]!r}", stacklevel=5
         )
     net.load_state_dict(state, strict=False)
-
-
-def _download(name: str, make: Callable[[bool], nn.Module]) -> nn.Module:
-    try:
-        return make(True)
-    except FeaturevizError:
-        raise
-    except Exception as error:  # every hub has errors of its own
-        raise ModelError(
-            f"the weights of {name} cannot be downloaded ({type(error).__name__}: {error}); give weights=PATH to a"
-            " state dict that you have (--weights PATH), or weights=None for random ones (--weights none)"
-        ) from error
 
 
 def _read_state(path: str) -> dict[str, Tensor]:

@@ -70,13 +70,7 @@ class ChannelAttention(_ChannelGate):
 
     Source: Woo et al. 2018, "CBAM: Convolutional Block Attention Module", equation 2.
 
-    Args:
-        in_channels: C.
-        reduction: the mlp has ``max(1, C // reduction)`` hidden units.
-        bias: whether the mlp has biases; the equation has none, the authors' code has.
-
-    Raises:
-        InvalidInput: as ``SEModule``.
+    Arguments and errors are those of ``SEModule``. The equation has no biases, the authors' code has.
 
     >>> ChannelAttention(32)(torch.randn(2, 32, 8, 8)).shape
     torch.Size([2, 32, 8, 8])
@@ -138,14 +132,7 @@ class CBAM(nn.Module):
 
     Source: Woo et al. 2018, "CBAM: Convolutional Block Attention Module", equation 1.
 
-    Args:
-        in_channels: C.
-        reduction: of the channel attention.
-        kernel_size: of the spatial attention.
-        bias: of the channel attention.
-
-    Raises:
-        InvalidInput: as ``ChannelAttention`` and ``SpatialAttention``.
+    Arguments and errors are those of ``ChannelAttention`` and of ``SpatialAttention``.
 
     >>> CBAM(32)(torch.randn(2, 32, 8, 8)).shape
     torch.Size([2, 32, 8, 8])

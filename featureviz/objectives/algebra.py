@@ -57,11 +57,10 @@ class Objective(nn.Module, ABC):
     def __add__(self, other: Objective | float) -> Objective:
         return _combine([(1.0, self), (1.0, other)])
 
+    __radd__ = __add__
+
     def __sub__(self, other: Objective | float) -> Objective:
         return _combine([(1.0, self), (-1.0, other)])
-
-    def __radd__(self, other: float) -> Objective:
-        return _combine([(1.0, other), (1.0, self)])
 
     def __rsub__(self, other: float) -> Objective:
         return _combine([(1.0, other), (-1.0, self)])
@@ -74,8 +73,7 @@ class Objective(nn.Module, ABC):
             return Product(self, other)
         return _combine([(_to_float(other), self)])
 
-    def __rmul__(self, other: float) -> Objective:
-        return _combine([(_to_float(other), self)])
+    __rmul__ = __mul__
 
     def __truediv__(self, other: float) -> Objective:
         if _to_float(other) == 0:

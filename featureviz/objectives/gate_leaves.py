@@ -24,13 +24,8 @@ from featureviz.objectives.leaves import UnitObjective
 class SiteObjective(UnitObjective):
     """A score of one unit of one gated block, by default the mean of its first tap: abstract.
 
-    ``KIND`` is how a spec writes it, ``TAPS`` are the prefixes of the layers it reads.
-
-    Args:
-        site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one for each image; of ``Bottleneck`` the unit of the bottleneck.
-        kind: replaces ``KIND``.
-        options: as for ``UnitObjective``.
+    ``KIND`` is how a spec writes it; ``kind`` replaces it. ``TAPS`` are the prefixes of the layers it reads. ``site``
+    is a site of ``fv.gates(model)``, or its name; ``unit`` is the channel, or one for each image.
     """
 
     KIND = ""
@@ -137,8 +132,7 @@ class GateContrast(SiteObjective):
     ``sign=-1``; the negated objective would also reward a large deviation of the other gates.
 
     Args:
-        site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one for each image.
+        site, unit: as for ``Gate``.
         natural: the block's statistics over natural images.
         weight: of the penalty on the other gates.
         sign: 1 opens the gate, -1 closes it.
@@ -176,8 +170,7 @@ class Quadrant(SiteObjective):
     largest for the one that has passed less.
 
     Args:
-        site: a site of ``fv.gates(model)``, or its name.
-        unit: the channel, or one for each image.
+        site, unit: as for ``Gate``.
         natural: the block's statistics over natural images, with squeezes.
         content: "high" or "low", of the channel's mean before the gate.
         gate: "open" or "shut", of the gate's logit.

@@ -22,9 +22,8 @@ from typing import Any, NoReturn, final
 from featureviz.errors import FeaturevizError, SpecError, unknown
 from featureviz.naming import KINDS
 from featureviz.objectives.algebra import Objective, PerImage
-from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
-from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
+from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron, ObjectiveFactory
 
 _NAME = r'[\w.]*\w|"[^"]+"'
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?![\w.]*:)")

@@ -1,4 +1,4 @@
-"""The easy entry, built from the parts that are there for everyone: a parameterization, a pipeline, an ascent."""
+"""``render``: images for an objective, from a parameterization, a pipeline of transforms and an ascent."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from featureviz.objectives.goals import Goal, as_objective
 from featureviz.rendering.held_out import evaluate
 from featureviz.rendering.presets import STEPS
 from featureviz.rendering.rendering import Rendering
-from featureviz.rendering.run import Run, joined, run_ascent
-from featureviz.rendering.shards import Devices, replicas, run_side_by_side, split_images
+from featureviz.rendering.run import Run, join_runs, run_ascent
+from featureviz.rendering.shards import Devices, copy_to_devices, run_side_by_side, split_images
 from featureviz.transform import robust
 
 
@@ -78,9 +78,10 @@ def render(
     >>> picture.images.shape, picture.scores.shape
     (torch.Size([1, 3, 64, 64]), torch.Size([2, 1]))
     """
-    goal, models = as_objective(objective), replicas(tapped(model), device)
+    goal, models = as_objective(objective), copy_to_devices(tapped(model), device)
     here, pipeline = models[0], list(robust() if transforms is None else transforms)
-    optimizer, runtime, wanted = _optimizer(optimizer), runtime or Runtime(), _checked(steps, views, snapshots)
+    optimizer, runtime, wanted = optimizer or Adam(), runtime or Runtime(), set(snapshots)
+    _check_options(optimizer, steps, views, wanted)
     start = start_images(image, goal.n, size, seed=seed, image_ids=image_ids, channels=here.channels)
     shards = split_images(models, goal, start, image_ids)
     ascents = [
@@ -90,16 +91,17 @@ def render(
         )
         for i, shard in enumerate(shards)
     ]  # fmt: skip
-    labels = [_label(goal) if progress else None, *[None] * (len(shards) - 1)]
+    label = goal.spec if len(goal.spec) < 40 else f"{goal.spec[:37]}..."
+    labels = [label if progress else None, *[None] * (len(shards) - 1)]
     works = [partial(run_ascent, a, steps, wanted, label) for a, label in zip(ascents, labels, strict=True)]
-    made = joined(run_side_by_side(works, [shard.model for shard in shards]))
+    made = join_runs(run_side_by_side(works, [shard.model for shard in shards]))
     rendering = Rendering(
         images=made.images,
         scores=made.scores,
         held_out=evaluate(here, goal, made.images, seed=seed, image_ids=image_ids),
         specs=tuple(goal.select([i]).spec for i in range(len(made.images))),
-        recipe=_recipe(here, goal, made, image_ids, pipeline)
-        | {"seed": seed, "views": views, "steps": steps, **_how(optimizer, runtime)},
+        recipe=_make_recipe(here, goal, made, image_ids, pipeline, optimizer, runtime)
+        | {"seed": seed, "views": views, "steps": steps},
         snapshots=made.snapshots,
         interrupted=isinstance(made.stopped, KeyboardInterrupt),
     )
@@ -109,35 +111,25 @@ def render(
     return rendering
 
 
-def _optimizer(optimizer: MakeOptimizer | None) -> MakeOptimizer:
-    if optimizer is not None and not callable(optimizer):
+def _check_options(optimizer: MakeOptimizer, steps: int, views: int, snapshots: set[int]) -> None:
+    if not callable(optimizer):
         raise InvalidInput(
             f"optimizer={optimizer!r} was given; expected fv.Adam(0.05), or a function such as"
             " lambda leaves: torch.optim.NAdam(leaves, lr=0.1)"
         )
-    return optimizer or Adam()
-
-
-def _checked(steps: int, views: int, snapshots: Iterable[int]) -> set[int]:
-    """The snapshots that are wanted; an error where a number is out of its range."""
     for name, value, least in (("steps", steps, 0), ("views", views, 1)):
         if value < least:
             raise InvalidInput(f"{name}={value} was given; expected at least {least}")
-    wanted = set(snapshots)
-    if wanted and not 0 <= min(wanted) <= max(wanted) <= steps:
-        raise InvalidInput(f"snapshots={sorted(wanted)} was given for {steps} steps; expected steps from 0 to {steps}")
-    return wanted
+    if snapshots and not 0 <= min(snapshots) <= max(snapshots) <= steps:
+        given = f"snapshots={sorted(snapshots)} was given for {steps} steps"
+        raise InvalidInput(f"{given}; expected steps from 0 to {steps}")
 
 
-def _label(goal: Objective) -> str:
-    """What a progress bar calls it: its spec, shortened."""
-    return goal.spec if len(goal.spec) < 40 else goal.spec[:37] + "..."
-
-
-def _recipe(
-    model: TappedModel, goal: Objective, made: Run, image_ids: Sequence[int] | None, pipeline: Sequence[nn.Module]
-) -> dict[str, Any]:
-    """What the images were made of: everything but the numbers that the caller gave."""
+def _make_recipe(
+    model: TappedModel, goal: Objective, made: Run, image_ids: Sequence[int] | None, pipeline: Sequence[nn.Module],
+    optimizer: MakeOptimizer, runtime: Runtime,
+) -> dict[str, Any]:  # fmt: skip
+    """What the images were made of, without the options that are numbers; precision only if it changes pictures."""
     interventions = [i.text for i in interventions_on(model.key)]
     return {
         "spec": goal.spec, "model": model.name, **({"interventions": interventions} if interventions else {}),
@@ -145,11 +137,6 @@ def _recipe(
         "image": made.parameterization, "size": list(made.images.shape[-2:]), "input": model.size,
         "transforms": [repr(t) for t in pipeline],
         "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
+        "optimizer": getattr(optimizer, "__name__", None) or str(optimizer), "redirect": runtime.redirect,
+        **({"precision": runtime.precision} if runtime.precision != "float32" else {}),
     }  # fmt: skip
-
-
-def _how(optimizer: MakeOptimizer, runtime: Runtime) -> dict[str, Any]:
-    """The optimizer, and what of the runtime changes pictures."""
-    name = getattr(optimizer, "__name__", None) or str(optimizer)
-    precision = {"precision": runtime.precision} if runtime.precision != "float32" else {}
-    return {"optimizer": name, "redirect": runtime.redirect, **precision}

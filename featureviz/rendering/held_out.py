@@ -1,8 +1,8 @@
-"""Scores of images on views that no ascent has seen."""
+"""Scores of images on views that no ascent has used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -44,7 +44,7 @@ def evaluate(
     seed: int = 0,
     image_ids: Sequence[int] | None = None,
 ) -> HeldOut:
-    """Score ``images`` ``[N,C,H,W]`` in [0,1] on ``draws`` random views of each that no ascent has seen.
+    """Score ``images`` ``[N,C,H,W]`` in [0,1] on ``draws`` random views of each that no ascent has used.
 
     Args:
         model: the network.
@@ -66,14 +66,10 @@ def evaluate(
     if image_ids is not None and len(image_ids) != len(images):
         raise InvalidInput(f"image_ids={list(image_ids)} was given for {len(images)} images; expected one each")
     keys = torch.arange(len(images)) if image_ids is None else torch.tensor(image_ids)
-    scores: list[Tensor] = []
-    gates: list[dict[str, Tensor]] = []
-    logits: list[dict[str, Tensor]] = []
+    scores, gates, logits = list[Tensor](), list[dict[str, Tensor]](), list[dict[str, Tensor]]()
     with torch.no_grad():
         for rows in torch.arange(len(images)).split(len(images) if objective.across_batch else max(1, CHUNK // draws)):
-            goals = [
-                [g for leaf in objective.select([i]).leaves() for g in find_driven_gates(leaf)] for i in rows.tolist()
-            ]
+            goals = [_find_gates(objective.select([i])) for i in rows.tolist()]
             read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
             layers = dict.fromkeys([*objective.layers, *read])
             rng = Rng(seed, keys[rows], draws, model.device, step=HELD_OUT)
@@ -86,9 +82,9 @@ def evaluate(
     return HeldOut(torch.cat(scores).T.contiguous(), tuple(gates), tuple(logits))
 
 
-def find_driven_gates(leaf: Objective) -> Iterator[Gate]:
-    """The gate that an objective is about, if there is one."""
-    if isinstance(leaf, Gate):
-        yield leaf
-    elif isinstance(leaf, (GateValue, GateContrast, GatedChannel, Quadrant)):
-        yield Gate(leaf.site_name, leaf.units[0] if leaf.n == 1 else leaf.units)
+def _find_gates(goal: Objective) -> list[Gate]:
+    """The gates that an objective is about."""
+    leaves = [
+        leaf for leaf in goal.leaves() if isinstance(leaf, (Gate, GateValue, GateContrast, GatedChannel, Quadrant))
+    ]
+    return [Gate(leaf.site_name, leaf.units[0] if leaf.n == 1 else leaf.units) for leaf in leaves]

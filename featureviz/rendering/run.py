@@ -61,7 +61,7 @@ def run_ascent(ascent: Ascent, steps: int, snapshots: Iterable[int], label: str 
     return Run(type(ascent.image).__name__, ascent.images(), scores, kept, stopped)
 
 
-def joined(runs: list[Run]) -> Run:
+def join_runs(runs: list[Run]) -> Run:
     """The runs of several devices as one; where one failed, no longer than that one."""
     first, *_ = runs
     steps = min(len(run.scores) for run in runs)

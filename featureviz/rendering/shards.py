@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TypeVar, final
+from functools import partial
+from typing import NamedTuple, TypeVar, final
 
 import torch
 
@@ -36,7 +37,7 @@ class Shard:
     image_ids: Sequence[int] | None
 
 
-def replicas(model: TappedModel, device: Devices) -> list[TappedModel]:
+def copy_to_devices(model: TappedModel, device: Devices) -> list[TappedModel]:
     """The model on each device; ``"cuda:all"`` means all CUDA devices. The model itself is used where it already is.
 
     A device that is named twice gets two copies, so that threads share nothing. Several GPUs have not been tried yet.
@@ -46,12 +47,11 @@ def replicas(model: TappedModel, device: Devices) -> list[TappedModel]:
         wanted = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if not wanted:
         raise InvalidInput(f"device={device!r} names no device that is here; give one, such as 'cpu'")
-    made: list[TappedModel] = []
+    copies: list[TappedModel] = []
     for one in wanted:
         twin = model.on(one)
-        own = all(twin is not other for other in made)
-        made.append(twin if own else copy.deepcopy(model))
-    return made
+        copies.append(copy.deepcopy(model) if any(twin is other for other in copies) else twin)
+    return copies
 
 
 def split_images(
@@ -65,7 +65,7 @@ def split_images(
     >>> import featureviz as fv
     >>> model = fv.load("embedded")
     >>> goal, image = fv.Channel("features.6", [3, 1, 4]), fv.FourierImage(3, 64)
-    >>> shards = split_images(replicas(model, ["cpu", "cpu"]), goal, image)
+    >>> shards = split_images(copy_to_devices(model, ["cpu", "cpu"]), goal, image)
     >>> [(shard.objective, len(shard.image), shard.image_ids) for shard in shards]
     [(features.6:3, 1, [0]), (features.6:[1, 4], 2, [1, 2])]
     """
@@ -101,19 +101,14 @@ def select_images(image: Parameterization, images: range) -> Parameterization:
     return twin
 
 
-@final
-class Worker:
-    """One of several threads that end together: after ``stop`` by any of them, each ends at the same ``tick``."""
+class Worker(NamedTuple):
+    """One of several threads that end together: after ``stop`` by any of them, each ends at the same ``tick``.
 
-    def __init__(self, barrier: StopBarrier, number: int) -> None:
-        self._barrier, self._number = barrier, number
+    Each worker calls ``tick`` at the same points; it raises KeyboardInterrupt at the point where all end.
+    """
 
-    def tick(self) -> None:
-        """Each worker calls this at the same points; it raises KeyboardInterrupt at the point where all end."""
-        self._barrier.tick(self._number)
-
-    def stop(self) -> None:
-        self._barrier.stop()
+    tick: Callable[[], None]
+    stop: Callable[[], None]
 
 
 @final
@@ -141,14 +136,15 @@ def run_side_by_side(works: Sequence[Callable[[Worker], T]], models: Sequence[Ta
     Ctrl-C stops all of them at the same tick. If one raises an error, the others stop and the first error is raised.
     """
     barrier, errors = StopBarrier(len(works)), list[BaseException]()
+    workers = [Worker(partial(barrier.tick, number), barrier.stop) for number in range(len(works))]
     if len(works) == 1:
-        return [works[0](Worker(barrier, 0))]
+        return [works[0](workers[0])]
 
     def do(number: int) -> T:
         device = models[number].device
         try:
             with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-                return works[number](Worker(barrier, number))
+                return works[number](workers[number])
         except BaseException as error:
             errors.append(error)
             barrier.stop()

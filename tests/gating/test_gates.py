@@ -130,7 +130,7 @@ def test_gates_open_and_close(embedded: fv.TappedModel) -> None:
 
 def test_the_default_pipeline_hardly_shifts_natural_gates(embedded: fv.TappedModel) -> None:
     """The mean logits over the views of an image differ from its own logits by less than 0.1 natural sd."""
-    from featureviz.lab.embedded_gates import natural_gates
+    from featureviz.lab import natural_gates
     from featureviz.transform import Pipeline, robust
 
     natural = natural_gates()

@@ -13,7 +13,7 @@ import featureviz as fv
 import objectives_zoo as zoo
 from featureviz.errors import InvalidInput
 from featureviz.lab import GateStatistics
-from featureviz.rendering.shards import Worker, replicas, run_side_by_side, select_images, split_images
+from featureviz.rendering.shards import Worker, copy_to_devices, run_side_by_side, select_images, split_images
 
 TWO = ["cpu", "cpu"]
 
@@ -60,12 +60,12 @@ def test_several_devices_make_the_images_of_one(tiny: fv.TappedModel, goal: str)
 
 
 def test_each_thread_has_a_network_of_its_own(tiny: fv.TappedModel) -> None:
-    here, there = replicas(tiny, TWO)
+    here, there = copy_to_devices(tiny, TWO)
     assert here is tiny
     assert there is not tiny
     mine, theirs = ({t.data_ptr() for t in m.net.state_dict().values()} for m in (here, there))
     assert not mine & theirs
-    assert replicas(tiny, None) == [tiny]
+    assert copy_to_devices(tiny, None) == [tiny]
 
 
 def test_more_devices_than_images(tiny: fv.TappedModel) -> None:
@@ -199,7 +199,7 @@ def test_rows_that_are_not_the_images_cannot_be_shared(tiny: fv.TappedModel) -> 
             return torch.sigmoid(self.pixels + self.colour)
 
     with pytest.raises(InvalidInput, match=r"Shared\.colour is \[3, 1, 1\] for 2 images"):
-        split_images(replicas(tiny, TWO), fv.Channel("conv", 1), Shared())
+        split_images(copy_to_devices(tiny, TWO), fv.Channel("conv", 1), Shared())
 
 
 @pytest.mark.cuda

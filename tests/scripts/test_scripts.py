@@ -240,7 +240,7 @@ def test_gates_that_vary_together_become_neighbours() -> None:
     ("name", "arguments", "text"),
     [
         ("realisable", ["embedded", "nowhere", "--images", "CROPS"], "no gate 'nowhere'"),
-        ("realisable", ["embedded", SITE, "--images", "CROPS", "--units", "64"], "has gates 0 to 63"),
+        ("realisable", ["embedded", SITE, "--images", "CROPS", "--units", "64"], "it has 64: 0 to 63"),
         ("realisable", ["embedded", SITE, "--images", "nowhere"], "there is no folder 'nowhere'"),
         ("realisable", ["embedded", SITE, "--images", "CROPS", "--statistics", "COMPACT"], "compact file leaves"),
         ("modes", ["embedded", SITE, "--images", "CROPS", "--count", "99"], "there are 1 to"),

@@ -1,25 +1,83 @@
-"""The page of one gate, drawn from its entry in ``report.json``."""
+"""The page of one gate, and gates as cards of a gallery; drawn from their entries in ``report.json``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from featureviz.gallery.cards.plots import PlotAxis, draw_histogram, draw_row, draw_scatter, with_minus
-from featureviz.gallery.page import describe_percentile, draw_figure, format_percentile, write_page
+from featureviz.gallery.page import (
+    describe_percentile,
+    draw_card,
+    draw_figure,
+    format_percentile,
+    write_gallery,
+    write_page,
+)
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 Entry = Mapping[str, Any]
 
-CORNERS = {  # the four combinations of channel and gate: title and meaning
-    "high-open": ("channel high, gate open", "present and passed on"),
-    "high-shut": ("channel high, gate shut", "present but blocked"),
-    "low-open": ("channel low, gate open", "absent, would be passed on"),
-    "low-shut": ("channel low, gate shut", "absent, would be blocked"),
-}
-TONES = {"excited": "open", "suppressed": "shut"} | {kind: kind.split("-")[1] for kind in CORNERS}
+INTRO = (
+    "A squeeze-and-excitation gate looks at the whole picture and decides how much of one channel passes: 1 lets the"
+    " channel through, 0 blocks it."
+)
+KEY = '<div class="key">' + "".join(
+    f'<span><i style="background:var(--{tone})"{dot}></i>{text}</span>'
+    for tone, dot, text in (
+        ("range", "", "natural pictures, 99.8 %"), ("band", "", "90 %, and their median"),
+        ("ink", " class=dot", "noise"), ("shut", " class=dot", "suppressed"), ("open", " class=dot", "excited"),
+    )
+) + "</div>"  # fmt: skip
+
+MEANINGS = {  # of the four combinations of channel and gate
+    "high-open": "present and passed on", "high-shut": "present but blocked",
+    "low-open": "absent, would be passed on", "low-shut": "absent, would be blocked",
+}  # fmt: skip
+TONES = {"excited": "open", "suppressed": "shut"} | {kind: kind.split("-")[1] for kind in MEANINGS}
+
+
+def draw_gate(entry: Entry, subtitle: str, remark: str = "", href: str = "") -> str:
+    """A gate with its two renders, and with its values on them, on noise and on natural pictures."""
+    renders = [(name, TONES[name], entry["renders"][name]) for name in ("excited", "suppressed")]
+    figures = [
+        draw_figure(r["file"], f"{name} {r['value']:.2f}", [describe_percentile(r["percentile"])], tone)
+        for name, tone, r in renders
+    ]
+    marks = [(entry["noise"]["value"], "ink"), *((r["value"], tone) for _, tone, r in reversed(renders))]
+    return draw_card(
+        entry["spec"], subtitle,
+        f'<div class="pair">{"".join(figures)}</div>'
+        f"{draw_row(PlotAxis(0, 1), entry['natural']['quantile values'].values(), marks)}"
+        '<div class="axes"><span>0 closed</span><span>open 1</span></div>'
+        + (f'<p class="remark">{escape(remark)}</p>' if remark else ""),
+        href,
+    )  # fmt: skip
+
+
+def write_index(folder: Path, run: Entry, entries: Sequence[Entry], footer: str) -> Path:
+    """Write ``index.html``: the finished gates, each with its two renders and a link to its page."""
+    skipped = [s["file"] for s in run["skipped"]]
+    intro = [
+        f"{INTRO} This page shows what excites and what suppresses gates of <strong>{escape(run['model'])}</strong>,"
+        f" compared with {run['natural images']:,} natural pictures. Each gate has a card of its own.",
+    ]
+    if len(entries) < run["planned"]:
+        intro.append(f"<strong>{len(entries)} of {run['planned']} gates are done;</strong> the others are missing.")
+    if skipped:
+        names, many = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else ""), len(skipped) > 1
+        files, were = f"{len(skipped)} files" if many else "1 file", "were" if many else "was"
+        intro.append(f"{files} could not be read and {were} left out: {escape(names)}.")
+    cards = []
+    for e in entries:
+        natural, goals = e["natural"], [r["reached"] for r in e["renders"].values() if "reached" in r]
+        cards.append(draw_gate(
+            e, f"natural pictures {natural['value mean']:.2f} ± {natural['value sd']:.2f}",
+            f"{sum(all(goal.values()) for goal in goals)} of 4 combinations of channel and gate reached.", e["page"],
+        ))  # fmt: skip
+    return write_gallery(folder, "Gate cards", intro, cards, footer, key=KEY)
 
 
 def write_card(folder: Path, entry: Entry, footer: str) -> Path:
@@ -49,7 +107,7 @@ def _draw_ends(e: Entry) -> str:
             r["file"], f"{kind} {r['value']:.2f}",
             [f"logit {_signed(r['logit'])}", describe_percentile(r["percentile"])], TONES[kind],
         )
-        for kind, r in e["renders"].items() if kind not in CORNERS
+        for kind, r in e["renders"].items() if kind not in MEANINGS
     )  # fmt: skip
     return _draw_section(
         "What opens it, what closes it",
@@ -115,7 +173,7 @@ def _draw_distribution(e: Entry) -> str:
 
 def _draw_corners(e: Entry) -> str:
     figures, marks, n = [], [], e["natural"]
-    for kind, (title, meaning) in CORNERS.items():
+    for kind, meaning in MEANINGS.items():
         r, tone = e["renders"][kind], TONES[kind]
         missed = ["channel" if what == "content" else what for what, reached in r["reached"].items() if not reached]
         channel, gate = (format_percentile(r[which]) for which in ("content percentile", "percentile"))
@@ -123,7 +181,7 @@ def _draw_corners(e: Entry) -> str:
             meaning, f"{' and '.join(missed)} not reached" if missed else "\N{CHECK MARK} reached",
             f"percentiles: channel {channel}, gate {gate}", f"{_share(r['natural share'])} of natural pictures",
         ]  # fmt: skip
-        figures.append(draw_figure(r["file"], title, lines, tone))
+        figures.append(draw_figure(r["file"], "channel {}, gate {}".format(*kind.split("-")), lines, tone))
         marks.append((_short(kind), tone, r["content"], r["logit"]))
     plot = draw_scatter(n["sample"], (n["corners"]["content"], n["corners"]["logit"]), marks)
     return _draw_section(
@@ -173,18 +231,17 @@ def _draw_held(e: Entry) -> str:
     names = {"mean": "its natural mean", "one": "always open", "zero": "always shut"}
     first = e["held"]["mean"]
     classes = first["flipped"] is not None
-    rows = ["<thead><tr><th>held at</th><th>change of the output</th>"]
-    rows.append(("<th>KL, millinats</th><th>first class differs</th>" if classes else "") + "</tr></thead>")
+    head = "<th>KL, millinats</th><th>first class differs</th>" if classes else ""
+    rows = ""
     for way, h in e["held"].items():
-        rows.append(f"<tr><th>{names[way]}, {h['value']:.2f}</th><td>{100 * h['change']:.2f} %</td>")
-        if classes:
-            rows.append(f"<td>{1000 * h['divergence']:.2f}</td><td>{_share(h['flipped'])}</td>")
+        rows += f"<tr><th>{names[way]}, {h['value']:.2f}</th><td>{100 * h['change']:.2f} %</td>"
+        rows += f"<td>{1000 * h['divergence']:.2f}</td><td>{_share(h['flipped'])}</td></tr>" if classes else "</tr>"
     return _draw_section(
         "Its effect on the output",
         f"How the network's {'class scores' if classes else 'output'} on {first['count']:,} natural pictures change"
         " when this one gate is held at a constant value. Held at its natural mean, the gate only loses its dependence"
         " on the picture.",
-        f"<table>{''.join(rows)}</table>",
+        f"<table><thead><tr><th>held at</th><th>change of the output</th>{head}</tr></thead>{rows}</table>",
     )
 
 

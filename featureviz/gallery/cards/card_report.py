@@ -114,4 +114,5 @@ def _write_example(folder: Path, example: ExampleImage) -> dict[str, Any]:
 def _describe_reach(reach: Reach, model: TappedModel, card: GateCard) -> dict[str, Any]:
     logits = torch.tensor([reach.picture, reach.picture if reach.bound is None else reach.bound])
     picture, bound = gate_values(model, card.site, card.natural, card.unit, logits)
-    return to_json(reach) | {"verdict": reach.verdict, "picture value": picture, "bound value": bound}
+    values = {"picture value": picture, "bound value": None if reach.bound is None else bound}
+    return to_json(reach) | {"verdict": reach.verdict, **values}

@@ -12,8 +12,7 @@ import torch
 
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.files import check_writable, write_json
-from featureviz.gallery.cards.card_index import write_index
-from featureviz.gallery.cards.card_page import write_card
+from featureviz.gallery.cards.card_page import write_card, write_index
 from featureviz.gallery.cards.card_report import write_tiles
 from featureviz.gallery.page import describe_versions
 from featureviz.lab.effects.ablation import GateAblator

@@ -59,8 +59,9 @@ def draw_row(axis: PlotAxis, quantiles: Iterable[float], marks: Sequence[tuple[f
     drawn.append(_draw_bar(axis, middle, middle, "card"))
     for value, tone in marks:
         if side := axis.beyond(value):
-            place, arrow = ('x="100%" text-anchor="end"', "&#9654;") if side > 0 else ('x="0"', "&#9664;")
-            drawn.append(f'<text {place} y="17" style="font-size:17px;fill:var(--{tone})">{arrow}</text>')
+            x, anchor, arrow = ("100%", "end", "▸") if side > 0 else ("0", "start", "◂")
+            style = f"font-size:24px;fill:var(--{tone})"
+            drawn.append(f'<text x="{x}" y="18" text-anchor="{anchor}" style="{style}">{arrow}</text>')
         else:
             drawn.append(_draw_dot(axis.percent(value), "11", 6, tone))
     return f'<svg class="row" aria-hidden="true">{"".join(drawn)}</svg>'
@@ -70,11 +71,11 @@ def draw_histogram(
     axis: PlotAxis, start: float, width: float, counts: Sequence[int], ticks: Iterable[tuple[float, float]]
 ) -> str:
     """Bars for the counts of bins of one width; below them the ticks as (logit, value of the gate)."""
-    unit = HEIGHT / max(max(counts), 1)
+    heights = [max(HEIGHT * count / max(counts), 1.5) if count else 0.0 for count in counts]  # a rare bin is visible
     bars = "".join(
-        _draw_bar(axis, start + i * width, start + (i + 1) * width, "band", count * unit, HEIGHT - count * unit)
-        for i, count in enumerate(counts) if count
-    )  # fmt: skip
+        _draw_bar(axis, start + i * width, start + (i + 1) * width, "band", height, HEIGHT - height)
+        for i, height in enumerate(heights)
+    )
     numbers = "".join(
         f'<text x="{axis.percent(logit)}%" y="{HEIGHT + 15}">{with_minus(f"{logit:g}")}</text>'
         f'<text x="{axis.percent(logit)}%" y="{HEIGHT + 30}" class="value">{value:.2f}</text>'

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -20,27 +21,21 @@ from featureviz.objectives.goals import Goal
 def grad_cam(model: TappedModel, objective: Goal, images: Tensor, site: str | GateSite) -> Tensor:
     """Where a block's output raises a score: ``relu(sum_c w_c y_c)``, ``w_c = mean_hw ds/dy_c``; ``[N,h,w]``.
 
-    y is the block's output ``[N,C,h',w']``. The map is enlarged bilinearly to the network's input size. Source:
-    Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization".
-
-    Args:
-        model, objective, images: as in ``gradient``.
-        site: the gated block.
+    y is the output ``[N,C,h',w']`` of the block ``site``. The map is enlarged bilinearly to the network's input size.
+    Source: Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization".
 
     Raises:
         InvalidInput: as ``gradient``; a block on which the score does not depend.
-        UnknownName: no such block.
         FeaturevizError: captum is not installed.
     """
     method, gate_site = import_captum("LayerGradCam"), tapped(model).gates.resolve(site)
     with enable_gradients():
         score = ScoreFunction(model, objective)
-        layer = _insert_layer(score, gate_site)
+        layer, shapes = _insert_layer(score, gate_site)
 
         def run(x: Tensor) -> Tensor:
-            before = layer.calls
             value = score(x)
-            if layer.calls == before:
+            if not shapes:
                 raise score.not_reached(gate_site.name)
             return value
 
@@ -56,29 +51,17 @@ def grad_cam(model: TappedModel, objective: Goal, images: Tensor, site: str | Ga
     return interpolate(coarse.detach().float(), x.shape[2:], mode="bilinear", antialias=True)[:, 0].cpu()
 
 
-@final
-class _CamLayer(nn.Module):
-    """The layer that captum hooks, instead of one of the network: returns its input, and counts the calls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, maps: Tensor) -> Tensor:
-        self.calls += 1
-        return maps
-
-
-def _insert_layer(score: ScoreFunction, site: GateSite) -> _CamLayer:
-    """A layer that gets the block's output as ``[M,C,H,W]`` in the private copy of the network."""
-    layer, tap = _CamLayer(), score.model.tap(GATED + site.name)
+def _insert_layer(score: ScoreFunction, site: GateSite) -> tuple[nn.Module, list[torch.Size]]:
+    """A layer for captum to hook, which gets the block's output as ``[M,C,H,W]``; and the shapes that it has got."""
+    layer, shapes, tap = nn.Identity(), list[torch.Size](), score.model.tap(GATED + site.name)
 
     def pass_through(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
         with hide_from_modes():
             maps = tap.reshape(output)
             if maps.ndim != 4:
                 raise InvalidInput(f"block {site.name!r} gives {list(output.shape)}; Grad-CAM needs maps [M,C,H,W]")
+            shapes.append(maps.shape)
             return layer(maps).movedim(1, tap.axis)
 
     score.running.net.get_submodule(tap.module).register_forward_hook(pass_through)
-    return layer
+    return layer, shapes

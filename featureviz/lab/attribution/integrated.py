@@ -15,11 +15,12 @@ from featureviz.errors import FeaturevizError, InvalidInput, unknown
 from featureviz.lab.attribution.paths import GradientPaths, gradient_paths
 from featureviz.lab.attribution.score_function import ScoreFunction, enable_gradients
 from featureviz.lab.inputs import fit_images
-from featureviz.network.model import TappedModel
+from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
 from featureviz.objectives.goals import Goal
 
 GREY, BLACK, BLURRED = BASELINES = ("grey", "black", "blurred")
+PARTS = ("total", "content", "gate")
 _CHUNK = 32  # images in a forward pass
 _BLUR = 1 / 8  # standard deviation as a share of the height: colours stay, shapes do not
 
@@ -34,12 +35,9 @@ class IntegratedGradients(NamedTuple):
 def gradient(model: TappedModel, objective: Goal, images: Tensor) -> Tensor:
     """How steeply a score depends on each pixel: ``max_c |ds / dx_c|`` over the colours, ``[N,h,w]``, on the CPU.
 
-    Source: Simonyan, Vedaldi and Zisserman 2014, "Deep Inside Convolutional Networks".
-
-    Args:
-        model: the network.
-        objective: an objective or a spec, such as ``"logit:207"``, or one for each image.
-        images: ``[3,H,W]`` or ``[N,3,H,W]`` in [0,1]; the maps have the network's input size ``[h,w]``.
+    ``objective`` is an objective or a spec, such as ``"logit:207"``, or a list with one for each image. ``images`` are
+    ``[3,H,W]`` or ``[N,3,H,W]`` in [0,1]; the maps have the network's input size. Source: Simonyan, Vedaldi and
+    Zisserman 2014, "Deep Inside Convolutional Networks".
 
     Raises:
         InvalidInput: images of another shape, type or range; a score that does not depend on the image.
@@ -62,20 +60,15 @@ def integrated_gradients(
     ``s(x) - s(b)`` except for ``delta``, which more steps make smaller. Source: Sundararajan, Taly and Yan 2017,
     "Axiomatic Attribution for Deep Networks".
 
-    Args:
-        model, objective, images: as in ``gradient``.
-        baseline: ``"blurred"``: the image after a Gaussian whose sd is an eighth of its height; ``"grey"`` (0.5); or
-            ``"black"``. A pixel that equals the baseline gets zero, such as a black pixel with ``"black"``. From a flat
-            image the score jumps at the first details, so ``delta`` decreases slowly with ``steps``.
-        steps: points of the quadrature.
+    The baseline is ``"blurred"``: the image after a Gaussian whose sd is an eighth of its height; ``"grey"`` (0.5); or
+    ``"black"``. A pixel that equals the baseline gets zero, such as a black pixel with ``"black"``. From a flat image
+    the score jumps at the first details, so ``delta`` decreases slowly with ``steps``, the points of the quadrature.
 
     Raises:
         InvalidInput: as ``gradient``; or ``steps`` below 1.
-        UnknownName: no such baseline.
         FeaturevizError: captum is not installed.
     """
-    if steps < 1:
-        raise InvalidInput(f"steps={steps} was given; expected at least 1")
+    _check_steps(steps)
     method, maps, deltas = import_captum("IntegratedGradients"), [], []
     with enable_gradients():
         score = ScoreFunction(model, objective)
@@ -95,47 +88,34 @@ def integrated_gradient_paths(
     """Integrated gradients, split into what flows through a block's content and what flows through its gates.
 
     ``total`` ``[N,3,h,w]`` sums to ``s(x) - s(b)``. ``content`` and ``gate`` sum to their shares of it, in units of the
-    score. Arguments and errors are those of ``integrated_gradients`` and ``gradient_paths``; captum is not needed.
+    score. It needs no captum.
 
     >>> import featureviz as fv
     >>> model, image = fv.load("embedded"), torch.rand(3, 96, 96)
     >>> integrated_gradient_paths(model, "logit:285", image, "features.9.block.2", steps=8).content.shape
     torch.Size([1, 3, 96, 96])
     """
-    (nodes, weights), ways, slopes = _make_quadrature(steps), [], []
+    (nodes, weights), maps = _make_quadrature(steps), []
     with enable_gradients():
         score = ScoreFunction(model, objective)
         for number, x in enumerate(fit_images(model, images).split(1)):
             start, goal = make_baseline(x, baseline), score.for_image(number).objective
             points = (start + nodes.to(x)[:, None, None, None] * (x - start)).clamp(0, 1)
-            ways.append((x - start).cpu())
-            slopes.append([gradient_paths(model, goal, chunk, site) for chunk in points.split(_CHUNK)])
-    name, way = site if isinstance(site, str) else site.name, torch.cat(ways)
-
-    def integrate(which: str) -> Tensor:
-        gradients = torch.stack([torch.cat([getattr(chunk, which) for chunk in chunks]) for chunks in slopes])
-        return way * torch.einsum("k,nkchw->nchw", weights, gradients)
-
-    return GradientPaths(name, integrate("total"), integrate("content"), integrate("gate"))
+            chunks = [gradient_paths(model, goal, chunk, site) for chunk in points.split(_CHUNK)]
+            gradients = torch.stack([torch.cat([getattr(c, part) for c in chunks]) for part in PARTS])
+            maps.append((x - start).cpu() * torch.einsum("k,pkchw->pchw", weights, gradients))
+    return GradientPaths(tapped(model).gates.resolve(site).name, *torch.stack(maps, 1))
 
 
 def make_baseline(x: Tensor, baseline: str) -> Tensor:
-    """The baseline of images ``[N,3,h,w]``, of the same shape.
-
-    >>> make_baseline(torch.zeros(1, 3, 8, 8), "grey").unique()
-    tensor([0.5000])
-    """
+    """The baseline of images ``[N,3,h,w]``, of the same shape."""
     if baseline not in BASELINES:
         raise unknown("baseline", baseline, BASELINES)
     return blur(x, _BLUR) if baseline == BLURRED else torch.full_like(x, 0.5 if baseline == GREY else 0.0)
 
 
 def blur(maps: Tensor, share: float) -> Tensor:
-    """``[N,C,H,W]`` after a Gaussian whose sd is a share of the height; the edges are reflected.
-
-    >>> blur(torch.ones(1, 3, 8, 8), 0.1).std() < 1e-6
-    tensor(True)
-    """
+    """``[N,C,H,W]`` after a Gaussian whose sd is a share of the height; the edges are reflected."""
     from kornia.filters import gaussian_blur2d  # imported here because it takes a second
 
     sigma = share * maps.shape[2]
@@ -154,9 +134,13 @@ def import_captum(method: str) -> Any:
     return getattr(attr, method)
 
 
-def _make_quadrature(steps: int) -> tuple[Tensor, Tensor]:
-    """The Gauss-Legendre nodes in [0,1] and their weights, which sum to 1."""
+def _check_steps(steps: int) -> None:
     if steps < 1:
         raise InvalidInput(f"steps={steps} was given; expected at least 1")
+
+
+def _make_quadrature(steps: int) -> tuple[Tensor, Tensor]:
+    """The Gauss-Legendre nodes in [0,1] and their weights, which sum to 1."""
+    _check_steps(steps)
     nodes, weights = (torch.from_numpy(a).float() for a in np.polynomial.legendre.leggauss(steps))
     return (nodes + 1) / 2, weights / 2

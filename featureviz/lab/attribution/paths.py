@@ -1,8 +1,7 @@
 """An exact split of a gradient into what flows through a block's content and what flows through its gates.
 
-A gated block computes ``y = x * g(x)``. So the image reaches a score on paths that pass the gate g of that block, and
-on all other paths, through x in the product or around the block. By the chain rule the gradients of both kinds add up
-to the whole gradient, exactly.
+A gated block computes ``y = x * g(x)``. So the image reaches a score on paths that pass the gate g, and on all others,
+through x in the product or around the block. By the chain rule the gradients of both kinds add up exactly.
 """
 
 from __future__ import annotations
@@ -26,13 +25,10 @@ from featureviz.objectives.goals import Goal
 @final
 @dataclass(frozen=True)
 class GradientPaths:
-    """``total = content + gate`` for N images, each ``[N,3,h,w]`` on the CPU.
-
-    ``total`` is computed directly and not as the sum; ``error`` compares both.
-    """
+    """``total = content + gate`` for N images, each ``[N,3,h,w]`` on the CPU."""
 
     site: str
-    total: Tensor
+    total: Tensor  # computed directly and not as the sum; ``error`` compares both
     content: Tensor
     gate: Tensor
 
@@ -56,18 +52,11 @@ def gradient_paths(
     ``content`` is the gradient with these gates constant (as in ``stop_gradient``). ``gate`` is
     ``(ds/dg) (dg/dimage)``, along every path that passes g; it is exactly zero if an intervention fixes the gates.
 
-    Args:
-        model: the network; interventions in force are respected.
-        objective: an objective or a spec, such as ``"logit:207"``, or one for each image.
-        images: ``[3,H,W]`` or ``[N,3,H,W]`` in [0,1], cropped and resized to the network's input size ``[h,w]``.
-        site: the gated block.
-        views: with more than one, the score is the mean over random views (``robust``), which smooths gradients.
-        seed: of the views.
+    ``objective`` and ``images`` are those of ``gradient``. With more than one of ``views``, the score is the mean over
+    random views (``robust``), which smooths gradients; ``seed`` is that of the views.
 
     Raises:
-        InvalidInput: images of another shape, type or range; a score that does not depend on the image; a block that
-            runs after all that the objective reads.
-        UnknownName: no such block or layer.
+        InvalidInput: as ``gradient``; a block that runs after all that the objective reads.
 
     >>> import featureviz as fv
     >>> paths = gradient_paths(fv.load("embedded"), "logit:285", torch.rand(3, 96, 96), "features.9.block.2")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -48,11 +46,7 @@ def saliency_sheet(
     sums of the maps in units of the score. The share in the title is ``gate_share`` at the image. Maps are summed over
     the colours (of the gradient: the maximum) and smoothed by a Gaussian of 1/40 of the height.
 
-    ``image`` is ``[3,H,W]`` in [0,1]; the other arguments are those of ``integrated_gradient_paths``.
-
-    Raises:
-        InvalidInput: more than one image; as the methods.
-        FeaturevizError: captum is not installed.
+    ``image`` is ``[3,H,W]`` in [0,1]; the other arguments and the errors are those of ``integrated_gradients``.
     """
     with torch.no_grad():
         x = fit_images(model, image)
@@ -61,40 +55,34 @@ def saliency_sheet(
         start, score = make_baseline(x, baseline), ScoreFunction(model, objective)
         before, after = float(score(start)), float(score(x))
     picture, cam = _enlarge(x.cpu())[0], grad_cam(model, objective, image, site)[0]
-    steep = _colour("gradient", gradient(model, objective, image), name="viridis")
+    (steep,), steep_bar = _colour("gradient", gradient(model, objective, image), name="viridis")
     share = float(gradient_paths(model, objective, image, site).gate_share)
     whole = integrated_gradients(model, objective, image, baseline=baseline, steps=steps).maps
     paths = integrated_gradient_paths(model, objective, image, site, baseline=baseline, steps=steps)
     maps = (whole, paths.content.sum(1), paths.gate.sum(1))
     total, content, gate = (float(values.sum()) for values in maps)
-    lower, alone = _colour("integrated gradients and their parts", *maps), _colour("the gates alone", maps[2])
+    lower, lower_bar = _colour("integrated gradients and their parts", *maps)
+    (alone,), alone_bar = _colour("the gates alone", maps[2])
     panels = [
         (f"image: {after:.2f}", picture),
-        ("gradient", steep.pictures[0]),
+        ("gradient", steep),
         (f"Grad-CAM at {paths.site}", overlay(picture, cam)),
         (f"baseline: {before:.2f}", _enlarge(start.cpu())[0]),
-        (f"integrated gradients: {total:+.2f}", lower.pictures[0]),
-        (f"= through the content: {content:+.2f}", lower.pictures[1]),
-        (f"+ through the gates: {gate:+.2f}", lower.pictures[2]),
-        ("the gates in their own scale", alone.pictures[0]),
+        (f"integrated gradients: {total:+.2f}", lower[0]),
+        (f"= through the content: {content:+.2f}", lower[1]),
+        (f"+ through the gates: {gate:+.2f}", lower[2]),
+        ("the gates in their own scale", alone),
     ]
     title = f"{model.name}, {as_objective(objective)}; {paths.site}: gate share of the gradient {share:.2f}"
-    return draw_sheet(panels, 4, title=title, bars=[maps.bar for maps in (steep, lower, alone)])
+    return draw_sheet(panels, 4, title=title, bars=[steep_bar, lower_bar, alone_bar])
 
 
-class _ColoredMaps(NamedTuple):
-    """Maps as colours, ``[3,H,W]`` each, and the bar that explains the colours."""
-
-    pictures: list[Tensor]
-    bar: ColorBar
-
-
-def _colour(title: str, *maps: Tensor, name: str = DIVERGING) -> _ColoredMaps:
-    """Maps ``[1,h,w]`` in one colour scale, which leaves out the most extreme 0.2 % of the first map."""
+def _colour(title: str, *maps: Tensor, name: str = DIVERGING) -> tuple[list[Tensor], ColorBar]:
+    """Maps ``[1,h,w]`` as ``[3,H,W]``, and their colour bar, which leaves out the extreme 0.2 % of the first map."""
     smooth = [blur(values[None], _SMOOTH)[0] for values in maps]
     low, high = limits(smooth[0], None if name == DIVERGING else 0.0, name=name, share=_SHARE)
     pictures = [_enlarge(colormap(values, low, high, name))[0] for values in smooth]
-    return _ColoredMaps(pictures, ColorBar(title, low, high, name))
+    return pictures, ColorBar(title, low, high, name)
 
 
 def _enlarge(pictures: Tensor) -> Tensor:

@@ -24,14 +24,10 @@ WARM, COOL = (202, 74, 52), (46, 110, 178)  # for open gates, for shut gates
 
 @final
 class Canvas:
-    """A sheet to draw on. Places and sizes are in pixels of the finished picture.
+    """A sheet to draw on. Places and sizes are in pixels of the finished picture; ``paper`` is the background.
 
-    Args:
-        width: of the picture.
-        height: of the picture.
-        scale: everything but images is drawn at ``scale`` times the size and reduced, so that edges are smooth. Then
-            images lie over everything else; with 1 they are drawn in order.
-        paper: the colour of the background.
+    Everything but images is drawn at ``scale`` times the size and reduced, so that edges are smooth. Then images lie
+    over everything else. With ``scale=1`` they are drawn in order.
 
     >>> canvas = Canvas(40, 20)
     >>> canvas.dot(10, 10, 4, WARM)
@@ -62,13 +58,6 @@ class Canvas:
     def area(self, points: Sequence[Point], color: Color) -> None:
         """Fill a polygon."""
         self._pen.polygon([(x * self.scale, y * self.scale) for x, y in points], color)
-
-    def dashed_line(self, x: float, top: float, bottom: float, color: Color = FAINT, dash: float = 3.0) -> None:
-        """Draw a vertical dashed line."""
-        y = top
-        while y < bottom:
-            self.line([(x, y), (x, min(y + dash, bottom))], color)
-            y += 2 * dash
 
     def box(self, x0: float, y0: float, x1: float, y1: float, color: Color, radius: float = 0.0) -> None:
         """Fill a box with round corners; a box without width or height is not drawn."""
@@ -141,9 +130,3 @@ def load_font(size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
-
-
-def mix_colors(first: Color, second: Color, share: float) -> Color:
-    """The colour at ``share`` of the way from the first to the second."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
-    return red, green, blue

@@ -51,18 +51,11 @@ def activation_grid(
 ) -> Tensor:  # fmt: skip
     """The first ``channels`` channels of a layer for one image, as one picture ``[3,H,W]``.
 
-    Channels run from left to right and from top to bottom. The number of its first channel labels each row.
+    Channels run from left to right and from top to bottom. The number of its first channel labels each row. ``layer``,
+    ``image`` and ``channel_axis`` are those of ``channel_maps``, and ``name`` a colour map of ``colormap``.
 
-    Args:
-        model: any network.
-        layer: any layer that ``channel_maps`` reads.
-        image: ``[3,H,W]`` in [0,1], of any size.
-        channels: how many channels; a layer that has fewer shows all.
-        scale: ``"each"``: the colours run from the least to the greatest value of each map. ``"shared"``: one colour
-            scale for all maps, drawn below, which leaves out the most extreme 0.5 %. Maps of one pixel always share it.
-        columns: maps in a row.
-        name: a colour map of ``colormap``.
-        channel_axis: as in ``channel_maps``.
+    With ``scale="each"`` the colours run from the least to the greatest value of each map. ``"shared"`` gives all maps
+    one colour scale, drawn below, which leaves out the most extreme 0.5 %. Maps of one pixel always share it.
 
     >>> import featureviz as fv
     >>> activation_grid(fv.load("embedded"), "features.0", torch.rand(3, 96, 96)).shape[0]

@@ -53,9 +53,6 @@ def limits(
 
     ``share`` is the share of the values between the limits: with 0.99, one value in a hundred lies outside. In a
     colour map for signed numbers, zeros are not counted.
-
-    >>> limits(torch.tensor([-1.0, 3.0])), limits(torch.tensor([-1.0, 3.0]), name="diverging")
-    ((-1.0, 3.0), (-3.0, 3.0))
     """
     array = values.detach().float().cpu().numpy()
     if not np.isfinite(array).all():

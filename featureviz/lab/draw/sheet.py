@@ -35,14 +35,8 @@ def draw_sheet(
 ) -> Tensor:  # fmt: skip
     """A sheet ``[3,H,W]`` on white: panels ``(title, [3,h,w] in [0,1])`` in rows, and colour bars below them.
 
-    Args:
-        panels: title and picture of each panel.
-        columns: panels in a row; by default the sheet is nearly square.
-        title: of the sheet, at the top.
-        bars: the colour bars.
-        gap: pixels between panels.
-        smallest: pictures whose longer side has fewer pixels are enlarged by ``enlarge``.
-        left: draw the title of each panel at its left instead of above it.
+    By default the sheet is nearly square. ``gap`` is the number of pixels between panels. Pictures whose longer side
+    has fewer than ``smallest`` pixels are enlarged. ``left`` draws the title of each panel at its left, not above it.
 
     >>> draw_sheet([("a", torch.rand(3, 40, 60)), ("b", torch.rand(3, 40, 60))], 2, gap=10).shape
     torch.Size([3, 82, 154])
@@ -72,11 +66,7 @@ def draw_sheet(
 
 
 def enlarge(picture: Tensor, smallest: int) -> Tensor:
-    """``[...,H,W]`` with each pixel repeated a whole number of times, until the longer side has ``smallest`` pixels.
-
-    >>> enlarge(torch.rand(3, 7, 5), 20).shape
-    torch.Size([3, 21, 15])
-    """
+    """``[...,H,W]`` with each pixel repeated a whole number of times, until the longer side has ``smallest`` pixels."""
     factor = max(1, -(-smallest // max(picture.shape[-2:])))
     return picture.repeat_interleave(factor, -2).repeat_interleave(factor, -1)
 

@@ -24,28 +24,19 @@ WAYS = ("mean", "one", "shuffled")
 @final
 @dataclass(frozen=True)
 class Ablation:
-    """How much a layer changed over ``count`` images when gates of ``site`` were fixed.
-
-    ``way`` is ``"mean"``, ``"one"`` or ``"shuffled"``, or ``"clamped"`` for a single gate at ``value``. ``change`` is
-    ``|a - b| / |a|`` of the layer's activations before and after, the mean over images. If the layer gives class
-    scores, ``divergence`` is KL(before | after) in nats and ``flipped`` the share of images whose first class changed.
-    """
+    """How much a layer changed over ``count`` images when gates of ``site`` were fixed."""
 
     site: str
-    way: str
+    way: str  # "mean", "one" or "shuffled"; "clamped" for a single gate at ``value``
     count: int
-    change: float
-    divergence: float | None = None
-    flipped: float | None = None
+    change: float  # |a - b| / |a| of the layer's activations before and after, the mean over images
+    divergence: float | None = None  # KL(before | after) in nats, if the layer gives class scores
+    flipped: float | None = None  # the share of images whose first class changed
     value: float | None = None
 
     @classmethod
     def compare(cls, site: str, way: str, before: Tensor, after: Tensor, *, scores: bool) -> Ablation:
-        """Compare activations ``[M,...]``; ``scores`` says that they are class scores ``[M,K]``.
-
-        >>> Ablation.compare("se", "one", torch.eye(2), torch.eye(2).flip(0), scores=True).flipped
-        1.0
-        """
+        """Compare activations ``[M,...]``; ``scores`` says that they are class scores ``[M,K]``."""
         a, b = before.float().flatten(1), after.float().flatten(1)
         change = float(((a - b).norm(dim=1) / a.norm(dim=1).clamp(min=1e-12)).mean())
         if not scores:
@@ -56,20 +47,18 @@ class Ablation:
 
     def merge(self, other: Ablation) -> Ablation:
         """The means over the images of both."""
-        count = self.count + other.count
-
-        def mean(x: float | None, y: float | None) -> float | None:
-            return None if x is None or y is None else (self.count * x + other.count * y) / count
-
-        change = (self.count * self.change + other.count * other.change) / count
-        divergence, flipped = mean(self.divergence, other.divergence), mean(self.flipped, other.flipped)
-        return replace(self, count=count, change=change, divergence=divergence, flipped=flipped)
+        count, means = self.count + other.count, dict[str, float]()
+        for name in ("change", "divergence", "flipped"):
+            x, y = getattr(self, name), getattr(other, name)
+            if x is not None and y is not None:
+                means[name] = (self.count * x + other.count * y) / count
+        return replace(self, count=count, **means)
 
     def __str__(self) -> str:
-        classes = (
-            "" if self.flipped is None else f"  KL {self.divergence:7.4f}  first class differs {self.flipped:6.1%}"
-        )
-        return f"{self.site:30} {self.way:9} output changes by {self.change:7.2%}{classes}"
+        text = f"{self.site:30} {self.way:9} output changes by {self.change:7.2%}"
+        if self.flipped is None:
+            return text
+        return f"{text}  KL {self.divergence:7.4f}  first class differs {self.flipped:6.1%}"
 
 
 def ablate(
@@ -79,12 +68,11 @@ def ablate(
     """Fix the gates of each block at their natural mean, at one, and at another image's values, and compare ``layer``.
 
     The mean removes the gates' reaction to the image. One also removes their constant scales. Shuffling keeps natural
-    values but gives each image those of another image.
+    values but gives each image those of another image of its batch; a batch of one image is not shuffled.
 
     Args:
         model: a network with channel gates.
-        pictures: a folder, tensors or a loader, as for ``GateStatistics.measure``. Gates are shuffled within a batch,
-            so a batch of one image is not shuffled.
+        pictures: a folder, tensors or a loader, as for ``GateStatistics.measure``.
         natural: the statistics with the means.
         sites: the blocks, ablated one at a time; by default all blocks.
         layer: the layer to compare. For a network whose head is not trained, give the deepest trained layer.
@@ -92,8 +80,7 @@ def ablate(
         progress: show a bar.
 
     >>> import featureviz as fv
-    >>> model = fv.load("embedded")
-    >>> pictures = torch.rand(4, 3, 64, 64)
+    >>> model, pictures = fv.load("embedded"), torch.rand(4, 3, 64, 64)
     >>> natural = fv.lab.GateStatistics.measure(model, pictures)
     >>> [a.way for a in ablate(model, pictures, natural, sites=["features.9.block.2"])]
     ['mean', 'one', 'shuffled']
@@ -121,16 +108,12 @@ def ablate(
 class GateAblator:
     """Compares a layer with and without single gates fixed; the layer without is computed once.
 
-    Args:
-        model: a network with channel gates.
-        images: ``[N,3,H,W]`` in [0,1], at the size that the network gets.
-        layer: the layer to compare, as in ``ablate``.
+    ``images`` are ``[N,3,H,W]`` in [0,1], at the size that the network gets.
 
     >>> import featureviz as fv
     >>> ablator = GateAblator(fv.load("embedded"), torch.rand(4, 3, 64, 64))
-    >>> shut = ablator.clamp("features.9.block.2", 7, 0.0)
-    >>> shut.count, shut.change > 0
-    (4, True)
+    >>> ablator.clamp("features.9.block.2", 7, 0.0).change > 0
+    True
     """
 
     def __init__(self, model: TappedModel, images: Tensor, layer: str = OUTPUT) -> None:

@@ -20,26 +20,17 @@ Interventions = Mapping[str, Callable[[], AbstractContextManager[Any]]]
 
 
 class IntervenedRender(NamedTuple):
-    """A render ``[3,H,W]`` under an intervention, and its held-out scores.
-
-    ``own`` is the score under the intervention, ``plain`` the score on the network without it. ``constant`` says that
-    no step changed the score, so the image is the noise that the ascent began with.
-    """
+    """A render under an intervention, and its held-out scores."""
 
     way: str
-    image: Tensor
-    own: float
-    plain: float
-    constant: bool
+    image: Tensor  # [3,H,W]
+    own: float  # the score under the intervention
+    plain: float  # the score on the network without it
+    constant: bool  # no step changed the score, so the image is the noise that the ascent began with
 
 
 def gate_interventions(model: TappedModel, site: str, natural: GateStatistics | None = None) -> Interventions:
-    """Interventions on all gates of a block, by name; each can be used as often as needed.
-
-    >>> import featureviz as fv
-    >>> list(gate_interventions(fv.load("embedded"), "features.9.block.2"))
-    ['the gates as they are', 'all gates clamped to 1', 'all gates clamped to 0', 'no gradient through gates']
-    """
+    """Interventions on all gates of a block, by name; each can be used as often as needed."""
     interventions: dict[str, Callable[[], AbstractContextManager[Any]]] = {"the gates as they are": nullcontext}
     interventions |= {f"all gates clamped to {v}": partial(clamp, model, site, float(v)) for v in (1, 0)}
     if natural is not None:

@@ -23,6 +23,7 @@ from featureviz.lab.gates.natural_range import (
 )  # fmt: skip
 from featureviz.lab.gates.reachability import ReachableRange, reachable_range
 from featureviz.lab.gates.weights import GateJacobian, gate_jacobian
+from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.examples import ExampleImage, load_examples
 from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.lab.statistics.pictures import Source
@@ -56,16 +57,12 @@ class Tile:
 @final
 @dataclass(frozen=True)
 class Driver:
-    """A channel that changes a gate by ``strength`` logits for one natural sd of the channel, at the natural mean.
-
-    ``tile`` is the image that excites the channel before the gates, with the response of the channel's own gate.
-    ``response`` is the response of the card's gate to that image.
-    """
+    """A channel that changes a gate by ``strength`` logits for one natural sd of the channel, at the natural mean."""
 
     channel: int
     strength: float
-    tile: Tile
-    response: GateResponse
+    tile: Tile  # the image that excites the channel before the gates, with the response of the channel's own gate
+    response: GateResponse  # of the card's gate to that image
 
 
 @final
@@ -100,20 +97,11 @@ def make_cards(
 ) -> Iterator[GateCard]:  # fmt: skip
     """The cards of some gates of one block, each as soon as it is complete; four gates are rendered in one batch.
 
-    ``natural`` must have squeezes (compact statistics have none). ``source`` contains the images that were measured,
-    and ``ablator`` the network's output on some images. ``steps`` and ``size`` are those of every render; ``seed`` is
-    that of the noise, the views and the held-out views.
+    ``natural`` must have squeezes, and ``source`` contains the images that were measured. ``steps`` and ``size`` are
+    those of every render; ``seed`` is that of the noise, the views and the held-out views.
 
     Raises:
-        UnknownName: no such block.
         InvalidInput: a gate that does not exist, statistics of another network or without squeezes.
-
-    >>> import featureviz as fv
-    >>> model, images = fv.load("embedded"), torch.rand(8, 3, 64, 64)
-    >>> natural, ablator = fv.lab.GateStatistics.measure(model, images), GateAblator(model, images)
-    >>> (card,) = make_cards(model, "features.2.block.2", [7], natural, images, ablator, steps=1, size=64)
-    >>> card.spec, len(card.tiles), len(card.opens), len(card.most)
-    ('gate:features.2.block.2:7', 6, 4, 4)
     """
     check_gates(model, site, units)
     check_statistics(model, site, natural)
@@ -131,7 +119,7 @@ def make_cards(
                 measure_reach(natural, site, unit, tiles[name].response.logit, reachable, up=name == EXCITED)
                 for name in (EXCITED, SUPPRESSED)
             )
-            corners = {f"{c}-{g}": share for (c, g), share in corner_shares(natural, site, unit).items()}
+            corners = corner_shares(natural, site, unit)
             values = {"mean": float(natural[site].value_mean[unit]), "one": 1.0, "zero": 0.0}
             ablations = {way: ablator.clamp(site, unit, value) for way, value in values.items()}
             yield GateCard(
@@ -145,11 +133,7 @@ def check_gates(model: TappedModel, site: str, units: Sequence[int]) -> None:
     gate_site = model.gates[site]
     if gate_site.spatial:
         raise InvalidInput(f"gate {site!r} has one value for each position; expected a block with channel gates")
-    for unit in units:
-        if not 0 <= unit < gate_site.channels:
-            raise InvalidInput(
-                f"unit {unit} of {site!r} was asked for; it has {gate_site.channels}: 0 to {gate_site.channels - 1}"
-            )
+    check_units(site, units, gate_site.channels)
 
 
 def check_statistics(model: TappedModel, site: str, natural: GateStatistics) -> None:
@@ -186,7 +170,7 @@ class _CardRenderer:
         self.channels |= zip(new, self._render([PreGate(self.site, c) for c in new], new), strict=True)
 
     def drivers(self, unit: int, side: Sequence[tuple[int, float]]) -> list[Driver]:
-        """Channels and strengths with their tiles, which ``render_channels`` has rendered."""
+        """Channels and strengths, with the tiles of ``render_channels``."""
         if not side:
             return []
         tiles = [self.channels[channel] for channel, _ in side]
@@ -195,9 +179,8 @@ class _CardRenderer:
 
     def _goals(self, unit: int) -> dict[str, Objective]:
         gate = Gate(self.site, unit)
-        corners = {
-            f"{c}-{g}": Quadrant(self.site, unit, self.natural, content=c, gate=g, level=LEVEL) for c, g in CORNERS
-        }
+        site, natural = self.site, self.natural
+        corners = {f"{c}-{g}": Quadrant(site, unit, natural, content=c, gate=g, level=LEVEL) for c, g in CORNERS}
         return {EXCITED: gate, SUPPRESSED: -gate, **corners}
 
     def _render(self, goals: Sequence[Objective], units: Sequence[int]) -> list[Tile]:

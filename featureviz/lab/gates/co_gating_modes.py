@@ -27,17 +27,10 @@ ITERATIONS = 200  # updates of the factorisation
 class Along(Objective):
     """The amount of one direction in a block's gates, and of no other: ``t max(0.3, cos)^power``.
 
-    ``t = (z - mean) . v / sd`` with the logits z and v of length 1; ``cos`` is the cosine between ``z - mean`` and v.
-    It is ``Direction`` relative to the natural mean: "these gates open, those shut" is a direction only from there. The
-    cosine is clamped so that the gradient does not vanish if an image starts on the wrong side.
-
-    Args:
-        site: a gated block's name.
-        vector: ``[C]``, of any length but 0.
-        mean: ``[C]``, the natural mean of the logits.
-        sd: of natural logits along the direction, so that t is in natural standard deviations.
-        power: of the cosine; 0 gives t alone.
-        label: the name of the direction in the spec.
+    ``t = (z - mean) . v / sd`` with the logits z, their natural ``mean`` ``[C]``, and ``v`` the ``vector`` ``[C]``
+    scaled to length 1; ``cos`` is the cosine between ``z - mean`` and v. With ``sd`` of the natural logits along v, t
+    is in natural standard deviations. The cosine is clamped so that the gradient does not vanish if an image starts on
+    the wrong side. ``label`` names the direction in the spec.
 
     >>> Along("features.9.block.2", torch.eye(320)[7], torch.zeros(320), 2.0, power=2, label="open")
     along:features.9.block.2:open^2
@@ -72,16 +65,13 @@ class Along(Objective):
 @final
 @dataclass(frozen=True)
 class Modes:
-    """The k modes of a block: ``vectors`` ``[k,C]`` of length 1, and the natural ``mean`` ``[C]`` of the logits.
-
-    ``share`` ``[k]`` is the share of the logits' variance along each mode, ``sd`` ``[k]`` their standard deviation.
-    """
+    """The k modes of a block."""
 
     site: str
-    vectors: Tensor
-    share: Tensor
-    sd: Tensor
-    mean: Tensor
+    vectors: Tensor  # [k,C], of length 1
+    share: Tensor  # [k], of the logits' variance
+    sd: Tensor  # [k], of the logits along each mode
+    mean: Tensor  # [C], the natural mean of the logits
 
     def objective(self, mode: int, sign: int = 1, *, power: float = 0.0) -> Objective:
         """The objective that drives the block along a mode (``sign=1``) or against it (``sign=-1``).

@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from featureviz.errors import InvalidInput
 from featureviz.lab.draw.colors import DIVERGING, check_scale, colormap, limits, overlay
 from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_row, resize_near
-from featureviz.lab.inputs import fit_image
+from featureviz.lab.inputs import check_units, fit_image
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.taps import GATE_VALUE, GATED, PRE_GATE
 
@@ -24,16 +24,13 @@ _DARK = (0.2, 0.25, 0.35)
 @final
 @dataclass(frozen=True)
 class GatedMaps:
-    """A gated block at one image: its maps before and after the gates.
-
-    ``y = gate * x``, with one number for each channel or, of a spatial gate, for each position.
-    """
+    """A gated block at one image: ``y = gate * x``."""
 
     site: str
     image: Tensor  # the network's input, [3,h,w]
     x: Tensor  # the maps before the gates, [C,H,W]
     y: Tensor  # the maps after the gates, [C,H,W]
-    gate: Tensor  # [C], or [H,W]
+    gate: Tensor  # [C], or [H,W] of a spatial gate
 
     @property
     def difference(self) -> Tensor:
@@ -52,21 +49,18 @@ class GatedMaps:
         scale, from their least to their greatest value; the difference has a signed scale of the same reach.
         ``scale="each"`` gives each channel its own scales. ``"shared"`` gives all channels the same two, drawn below,
         which leave out the most extreme 0.5 %. The bar under a channel shows its gate; a full bar is 1.
-
-        Raises:
-            InvalidInput: another scale, or a channel that does not exist.
         """
         check_scale(scale)
         units = self._choose(channels)
-        x, y = self.x[units], self.y[units]
-        shared = limits(torch.stack([x, y]), share=COLOR_SHARE)
-        signed_shared = limits(torch.stack([x, y]), name=DIVERGING, share=COLOR_SHARE)
+        pairs = torch.stack([self.x[units], self.y[units]], 1)  # [U,2,H,W]
+        shared = limits(pairs, share=COLOR_SHARE)
+        signed_shared = limits(pairs, name=DIVERGING, share=COLOR_SHARE)
         panels = [self._summary()]
-        for unit, before, after in zip(units, x, y, strict=True):
-            both = torch.stack([before, after])
-            low, high = shared if scale == "shared" else limits(both)
-            signed = signed_shared if scale == "shared" else limits(both, name=DIVERGING)
-            maps = [*colormap(both, low, high), colormap(after - before, *signed, DIVERGING)]
+        for unit, pair in zip(units, pairs, strict=True):
+            each = scale == "each"
+            plain = limits(pair) if each else shared
+            signed = limits(pair, name=DIVERGING) if each else signed_shared
+            maps = [*colormap(pair, *plain), colormap(pair[1] - pair[0], *signed, DIVERGING)]
             gate = f": gate {float(self.gate[unit]):.2f}" if self.gate.ndim == 1 else ""
             panels.append((f"channel {unit}{gate}", self._add_gate_bar(join_row(resize_near(maps, _SIDE)), unit)))
         bars = [ColorBar("input, output", *shared), ColorBar("output - input", *signed_shared, DIVERGING)]
@@ -74,10 +68,10 @@ class GatedMaps:
         return draw_sheet(panels, columns, title=title, bars=bars if scale == "shared" else [])
 
     def _choose(self, channels: int | Sequence[int]) -> list[int]:
-        count = len(self.x)
         units = self.order[: max(0, channels)] if isinstance(channels, int) else list(channels)
-        if not units or min(units) < 0 or max(units) >= count:
-            raise InvalidInput(f"channels={channels} was given for {self.site!r}; it has {count}: 0 to {count - 1}")
+        if not units:
+            raise InvalidInput(f"channels={channels} was given; expected at least one channel")
+        check_units(self.site, units, len(self.x))
         return units
 
     def _add_gate_bar(self, picture: Tensor, unit: int) -> Tensor:
@@ -106,7 +100,7 @@ class GatedMaps:
 def gated_maps(model: TappedModel, site: str, image: Tensor) -> GatedMaps:
     """What a gated block does to one image ``[3,H,W]`` in [0,1]: its maps before and after, and its gates.
 
-    It reads any site that ``fv.gates`` lists: ``y = gate * x`` with a gate for each channel or for each position.
+    ``site`` is any block that ``fv.gates`` lists, with a gate for each channel or for each position.
 
     >>> import featureviz as fv
     >>> maps = gated_maps(fv.load("embedded"), "features.9.block.2", torch.rand(3, 96, 96))

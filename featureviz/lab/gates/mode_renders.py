@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
@@ -23,15 +22,11 @@ VIEWS, PICTURES, TOP_GATES = 16, 3, 5
 
 
 class ModeEnd(NamedTuple):
-    """One end of a mode: how pure its render is, the pictures furthest along it, and the gates that it opens most.
+    """One end of a mode: how pure its render is, the pictures furthest along it, and the gates that it opens most."""
 
-    ``amount`` is the distance of the render from the natural mean in natural standard deviations. ``cosine`` is the
-    cosine with the mode, ``other`` the largest absolute cosine with another mode.
-    """
-
-    amount: float
-    cosine: float
-    other: float
+    amount: float  # how far the render is from the natural mean, in natural standard deviations
+    cosine: float  # with the mode
+    other: float  # the largest absolute cosine with another mode
     pictures: list[str]
     opens: list[int]
 
@@ -39,37 +34,34 @@ class ModeEnd(NamedTuple):
 @final
 @dataclass(frozen=True)
 class ModeRenders:
-    """Both ends of every mode: ``ends[k]`` against and along mode k, their renders and their pictures.
-
-    ``images`` are the renders ``[2,k,3,H,W]``, against the modes and along them. ``photographs[k]`` ``[2P,3,h,h]`` are
-    the P pictures furthest against mode k, then the P pictures furthest along it.
-    """
+    """Both ends of every mode, against it and along it, with their renders and their pictures."""
 
     ends: list[tuple[ModeEnd, ModeEnd]]
-    images: Tensor
-    photographs: list[Tensor]
+    images: Tensor  # the renders [2,k,3,H,W]
+    photographs: list[Tensor]  # for each mode [2P,3,h,h]: the P pictures furthest against it, then along it
 
 
 def render_modes(
     model: TappedModel, modes: Modes, natural: GateStatistics, folder: str, *, power: float = 4, steps: int, size: int,
     photograph_size: int = 128,
 ) -> ModeRenders:  # fmt: skip
-    """Render each mode against and along its direction, and find the measured pictures of ``folder`` that show it most.
+    """Render each mode against and along its direction, and find the pictures that show it most.
 
-    ``folder`` contains the pictures that were measured for ``natural``. ``power`` is that of ``Modes.objective``, which
-    keeps a render on its mode. Sizes are in pixels.
-
-    Raises:
-        InvalidInput: ``folder`` does not contain a picture that was measured.
+    ``folder`` must contain the pictures that were measured for ``natural``. ``power`` is that of ``Modes.objective``,
+    which keeps a render on its mode. Sizes are in pixels.
     """
     names, photographs = _find_pictures(modes, natural, folder, photograph_size)
     goals = [modes.objective(i, sign, power=power) for sign in (-1, 1) for i in range(len(modes))]
     images = render(model, goals, steps=steps, size=size).images
     against, along = held_out_logits(model, modes.site, images).unflatten(0, (2, -1))
-    ends = [
-        (_describe_end(modes, i, -1, against[i], names[i]), _describe_end(modes, i, 1, along[i], names[i]))
-        for i in range(len(modes))
-    ]
+    ends = []
+    for i, row in enumerate(names):
+        half = len(row) // 2
+        minus, plus = (
+            _describe_end(modes, i, -1, against[i], row[:half]),
+            _describe_end(modes, i, 1, along[i], row[half:]),
+        )
+        ends.append((minus, plus))
     return ModeRenders(ends, images.unflatten(0, (2, -1)), photographs)
 
 
@@ -102,15 +94,9 @@ def _find_pictures(
     return names, [torch.stack([read_picture(paths[name], pictures.size) for name in row]) for row in names]
 
 
-def _describe_end(modes: Modes, mode: int, sign: int, logits: Tensor, names: Sequence[str]) -> ModeEnd:
+def _describe_end(modes: Modes, mode: int, sign: int, logits: Tensor, names: list[str]) -> ModeEnd:
     cosines, amounts = modes.cosines(logits[None])[0], modes.amounts(logits[None])[0]
     others = torch.cat([cosines[:mode], cosines[mode + 1 :]]).abs().tolist()
     weights, units = (sign * modes.vectors[mode]).topk(min(TOP_GATES, len(logits)))
-    half = len(names) // 2
-    return ModeEnd(
-        float(sign * amounts[mode]),
-        float(sign * cosines[mode]),
-        max(others, default=0.0),
-        list(names[:half] if sign < 0 else names[half:]),
-        units[weights > 0].tolist(),
-    )
+    amount, cosine = float(sign * amounts[mode]), float(sign * cosines[mode])
+    return ModeEnd(amount, cosine, max(others, default=0.0), names, units[weights > 0].tolist())

@@ -24,14 +24,11 @@ SHORT, BEYOND, PAST = "short", "beyond", "past"
 @final
 @dataclass(frozen=True)
 class GateResponse:
-    """What an image does to one gate: means over held-out views, and their percentiles among natural images.
-
-    ``logit`` and ``value`` are those of the gate. ``content`` is the mean of its channel before the gate.
-    """
+    """What an image does to one gate: means over held-out views, and their percentiles among natural images."""
 
     logit: float
     value: float
-    content: float
+    content: float  # the mean of the gate's channel before the gate
     percentile: float
     content_percentile: float
 
@@ -40,23 +37,17 @@ class GateResponse:
 
         High and open mean at least the 90th natural percentile; low and shut mean at most the 10th.
         """
-        sides = ((self.content_percentile, content == "high"), (self.percentile, gate == "open"))
-        content_reached, gate_reached = (p >= 100 * LEVEL if up else p <= 100 * (1 - LEVEL) for p, up in sides)
-        return content_reached, gate_reached
+
+        def reaches(percentile: float, up: bool) -> bool:
+            return percentile >= 100 * LEVEL if up else percentile <= 100 * (1 - LEVEL)
+
+        return reaches(self.content_percentile, content == "high"), reaches(self.percentile, gate == "open")
 
 
 def measure_responses(
     model: TappedModel, natural: GateStatistics, site: str, units: Sequence[int], images: Tensor, *, seed: int = 0
 ) -> list[GateResponse]:
-    """The response of gate ``units[i]`` to image i of ``[N,3,H,W]`` in [0,1], on the 16 views of ``evaluate``.
-
-    >>> import featureviz as fv
-    >>> model = fv.load("embedded")
-    >>> natural = fv.lab.GateStatistics.measure(model, torch.rand(4, 3, 64, 64))
-    >>> (response,) = measure_responses(model, natural, "features.9.block.2", [7], torch.rand(1, 3, 64, 64))
-    >>> 0 <= response.value <= 1 and 0 <= response.percentile <= 100
-    True
-    """
+    """The response of gate ``units[i]`` to image i of ``[N,3,H,W]`` in [0,1], on the 16 views of ``evaluate``."""
     both = PreGate(site, units) + 0 * Gate(site, units)  # the score is the content; the gate is reported with it
     held_out = evaluate(model, both, images, seed=seed)
     responses = []
@@ -105,22 +96,15 @@ def measure_reach(
 
 
 def gate_values(model: TappedModel, site: GateSite, natural: GateStatistics, unit: int, logits: Tensor) -> Tensor:
-    """The gate's values for ``logits`` ``[L]``, with all other gates at their natural means; on the CPU.
-
-    >>> import featureviz as fv
-    >>> model, natural = fv.load("embedded"), fv.lab.natural_gates()
-    >>> site = fv.gates(model)["features.9.block.2"]
-    >>> gate_values(model, site, natural, 7, torch.tensor([-3.0, 0.0, 3.0]))
-    tensor([0.0000, 0.5000, 1.0000])
-    """
+    """The gate's values for ``logits`` ``[L]``, with all other gates at their natural means; on the CPU."""
     z = natural[site.name].logit_mean.repeat(len(logits), 1)
     z[:, unit] = logits
     with torch.no_grad():
         return site.nonlinearity(z.to(model.device))[:, unit].float().cpu()
 
 
-def corner_shares(natural: GateStatistics, site: str, unit: int) -> dict[tuple[str, str], float]:
-    """The share of natural images in each corner of content and gate; 0.01 each if the two are independent."""
+def corner_shares(natural: GateStatistics, site: str, unit: int) -> dict[str, float]:
+    """The share of natural images in each corner (``"high-open"``, ...): 0.01 if content and gate are independent."""
     s = natural[site]
 
     def ends(sample: Tensor, of: Quantity) -> tuple[Tensor, Tensor]:
@@ -129,4 +113,4 @@ def corner_shares(natural: GateStatistics, site: str, unit: int) -> dict[tuple[s
 
     high, low, open_, shut = *ends(s.squeeze_sample, "squeeze"), *ends(s.logit_sample, "logits")
     sides = {"high": high, "low": low, "open": open_, "shut": shut}
-    return {(c, g): float((sides[c] & sides[g]).float().mean()) for c, g in CORNERS}
+    return {f"{c}-{g}": float((sides[c] & sides[g]).float().mean()) for c, g in CORNERS}

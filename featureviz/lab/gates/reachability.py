@@ -30,21 +30,25 @@ def excitation(model: TappedModel, site: GateSite | str) -> Callable[[Tensor], T
 
     It runs the network's own layers from the first one that reads the squeeze, so it works for any implementation.
 
-    >>> import featureviz as fv
-    >>> z = excitation(fv.load("embedded"), "features.9.block.2")
-    >>> z(torch.zeros(2, 320)).shape
-    torch.Size([2, 320])
-
     Raises:
         ModelError: the logits are not a function of the mean alone, as in CBAM, attention pooling and spatial gates.
+
+    >>> import featureviz as fv
+    >>> excitation(fv.load("embedded"), "features.9.block.2")(torch.zeros(2, 320)).shape
+    torch.Size([2, 320])
     """
-    site = tapped(model).gates.resolve(site)
-    if not site.fc1:
+    return _Excitation(model, find_squeezed(model, site))
+
+
+def find_squeezed(model: TappedModel, site: GateSite | str) -> GateSite:
+    """The block of that name; raises ``ModelError`` unless its logits are a function of its squeeze alone."""
+    found = tapped(model).gates.resolve(site)
+    if not found.fc1:
         raise ModelError(
-            f"the logits of {site.name!r} ({site.kind}) are not a function of its channels' means alone, so there is no"
-            " squeeze to vary; give an SE, effective SE or ECA block"
+            f"block {found.name!r} ({found.kind}) has no layer that reads the mean of its map and nothing else, so its"
+            " logits are not a function of its channels' means alone; give an SE, effective SE or ECA block"
         )
-    return _Excitation(model, site)
+    return found
 
 
 @final
@@ -130,12 +134,12 @@ class ReachableRange:
 
     site: str
     mean: Tensor  # the natural mean of the logits
-    hull_low: Tensor  # the lowest logits in the hull
-    hull_high: Tensor  # the highest logits in the hull
-    low: Tensor  # the lowest logits in the ellipsoid
-    high: Tensor  # the highest logits in the ellipsoid
+    hull_low: Tensor
+    hull_high: Tensor
+    low: Tensor  # in the ellipsoid
+    high: Tensor
     lowest_squeeze: Tensor  # [C,C], the squeeze that gives ``low`` for each gate
-    highest_squeeze: Tensor  # [C,C], the squeeze that gives ``high`` for each gate
+    highest_squeeze: Tensor
     ellipsoid: SqueezeEllipsoid
 
 
@@ -152,9 +156,7 @@ def reachable_range(
     In the hull: conditional gradients (Frank & Wolfe 1956) from the most extreme picture of the sample. In the
     ellipsoid: projected gradient ascent on the squeeze, for all gates at once, from the best three of a pool of natural
     squeezes, natural squeezes scaled to the ellipsoid's surface, and random points on it. The best point of the ascent
-    is kept, so natural squeezes in the ellipsoid are never outside of the bounds.
-
-    ``natural`` must have squeezes (compact statistics have none). ``steps`` is the length of each ascent.
+    is kept, so natural squeezes in the ellipsoid are never outside of the bounds. ``steps`` is the length of an ascent.
     """
     site = tapped(model).gates.resolve(site)
     z, ellipsoid = excitation(model, site), SqueezeEllipsoid.fit(natural, site.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, final
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from featureviz.errors import InvalidInput
 from featureviz.lab.gates.natural_range import GateResponse, gate_values, measure_responses
-from featureviz.lab.gates.reachability import ReachableRange, SqueezeEllipsoid, reachable_range, share_of_way
+from featureviz.lab.gates.reachability import SqueezeEllipsoid, reachable_range, share_of_way
+from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.network.activations import Activations
@@ -79,19 +79,12 @@ def judge(value: float, bound_value: float, way: float, mixed: float, *, up: boo
 
 
 @final
-@dataclass(frozen=True)
 class ReachabilityStudy:
     """A block, its natural statistics, and how far natural squeezes can bring its gates."""
 
-    model: TappedModel
-    site: GateSite
-    natural: GateStatistics
-    reachable: ReachableRange
-
-    @classmethod
-    def prepare(cls, model: TappedModel, site: GateSite, natural: GateStatistics) -> ReachabilityStudy:
-        """Compute the reachable range of a block."""
-        return cls(model, site, natural, reachable_range(model, site, natural))
+    def __init__(self, model: TappedModel, site: GateSite, natural: GateStatistics) -> None:
+        self.model, self.site, self.natural = model, site, natural
+        self.reachable = reachable_range(model, site, natural)
 
     def render_gates(self, units: Sequence[int], *, steps: int, size: int) -> tuple[list[GateReach], Tensor]:
         """Suppress and excite each gate: the results, and the renders ``[U,2,3,H,W]`` (suppressed, excited)."""
@@ -110,20 +103,19 @@ class ReachabilityStudy:
         self, units: Sequence[int], steps: int, size: int, *, up: bool
     ) -> tuple[list[RenderedEnd], Tensor]:
         ends, images = [], []
+        distance = SqueezeDistance(self.site, self.reachable.ellipsoid)
         for first in range(0, len(units), BATCH):
             batch = list(units[first : first + BATCH])
             gate = Gate(self.site, batch)
             renders = render(self.model, gate if up else -gate, steps=steps, size=size).images
             responses = measure_responses(self.model, self.natural, self.site.name, batch, renders)
-            distance = SqueezeDistance(self.site, self.reachable.ellipsoid)
             radii = evaluate(self.model, distance, renders).scores.mean(0).tolist()
             ends += [self._end(u, r, d, up=up) for u, r, d in zip(batch, responses, radii, strict=True)]
             images.append(renders)
         return ends, torch.cat(images)
 
     def _end(self, unit: int, response: GateResponse, radii: float, *, up: bool) -> RenderedEnd:
-        logit, value = response.logit, response.value
-        r = self.reachable
+        logit, value, r = response.logit, response.value, self.reachable
         bounds, hull = (r.high, r.hull_high) if up else (r.low, r.hull_low)
         mean, bound, mixture = float(r.mean[unit]), float(bounds[unit]), float(hull[unit])
         bound_value = float(self.values(unit, torch.tensor([bound]))[0])
@@ -138,8 +130,7 @@ def choose_gates(natural: GateStatistics, site: GateSite, units: Sequence[int] |
     Gates that are constant over the pictures are never chosen.
     """
     if units:
-        if not 0 <= min(units) <= max(units) < site.channels:
-            raise InvalidInput(f"units {units} were given; {site.name} has gates 0 to {site.channels - 1}")
+        check_units(site.name, units, site.channels)
         return list(dict.fromkeys(units))
     sd = natural[site.name].logit_sd
     order = sd.argsort(descending=True, stable=True)[: int((sd > 0).sum())]

@@ -15,10 +15,10 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.lab.draw.colors import DIVERGING, colormap, limits
 from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_column, join_row
-from featureviz.lab.gates.reachability import excitation
-from featureviz.network.model import TappedModel, tapped
+from featureviz.lab.gates.reachability import excitation, find_squeezed
+from featureviz.lab.inputs import check_units
+from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
-from featureviz.network.taps import PRE_GATE
 
 _WIDTH, _BIAS_WIDTH = 560, 12  # pixels: the least width of a matrix, and the width of a bias
 
@@ -64,7 +64,6 @@ def gate_weights(model: TappedModel, site: str) -> GateWeights:
     """The two layers of a squeeze-and-excitation block.
 
     Raises:
-        UnknownName: no such site.
         ModelError: the block does not have exactly two fully connected layers (or 1 x 1 convolutions).
 
     >>> import featureviz as fv
@@ -72,7 +71,7 @@ def gate_weights(model: TappedModel, site: str) -> GateWeights:
     >>> weights.w1.shape, weights.w2.shape
     (torch.Size([80, 320]), torch.Size([320, 80]))
     """
-    gate_site = tapped(model).gates[site]
+    gate_site = find_squeezed(model, site)
     folded: list[tuple[str, Tensor, Tensor]] = []
     linear = False  # whether the previous module is linear
     for name, module in _excitation_modules(model, gate_site):
@@ -95,16 +94,12 @@ def gate_weights(model: TappedModel, site: str) -> GateWeights:
 @final
 @dataclass(frozen=True)
 class GateJacobian:
-    """How every squeeze channel changes every gate, at one squeeze.
-
-    Row c and column i of ``jacobian`` ``[C,C]`` contain ``dz_c / ds_i`` with the logits z and the squeeze s, taken at
-    ``squeeze`` ``[C]``. ``sd`` ``[C]`` is the standard deviation of each squeeze channel, or None.
-    """
+    """How every squeeze channel changes every gate, at one squeeze."""
 
     site: str
-    jacobian: Tensor
-    squeeze: Tensor
-    sd: Tensor | None = None
+    jacobian: Tensor  # [C,C]: row c and column i contain dz_c / ds_i with the logits z and the squeeze s
+    squeeze: Tensor  # [C]: where it is taken
+    sd: Tensor | None = None  # [C]: the standard deviation of each squeeze channel
 
     @property
     def strength(self) -> Tensor:
@@ -112,14 +107,10 @@ class GateJacobian:
         return self.jacobian if self.sd is None else self.jacobian * self.sd
 
     def drivers(self, gate: int, k: int = 5) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
-        """The ``k`` channels that open a gate most, and those that close it most, with their strengths.
-
-        Raises:
-            InvalidInput: a gate that does not exist, or k below 1.
-        """
-        count = len(self.jacobian)
-        if not 0 <= gate < count or k < 1:
-            raise InvalidInput(f"gate={gate} and k={k} were given; expected 0 to {count - 1} and at least 1")
+        """The ``k`` channels that open a gate most, and those that close it most, with their strengths."""
+        check_units(self.site, [gate], len(self.jacobian))
+        if k < 1:
+            raise InvalidInput(f"k={k} was given; expected at least 1")
         values, channels = self.strength[gate].sort(descending=True, stable=True)
         pairs = list(zip(channels.tolist(), values.tolist(), strict=True))
         return [p for p in pairs[:k] if p[1] > 0], [p for p in pairs[: -k - 1 : -1] if p[1] < 0]
@@ -152,44 +143,25 @@ def gate_jacobian(model: TappedModel, site: str, squeeze: Tensor, sd: Tensor | N
     """The exact Jacobian ``dz_c / ds_i`` of a block's logits with respect to its squeeze.
 
     ``squeeze`` is ``[C]``, such as ``squeeze_mean`` of natural statistics, and ``sd`` ``[C]`` the standard deviation of
-    each channel, such as ``squeeze_sd``. With a squeeze ``[N,C]``, as ``squeezes`` returns, the Jacobian is taken at
-    their mean, and ``sd`` defaults to their standard deviation.
+    each channel, such as ``squeeze_sd``.
 
     Raises:
-        UnknownName: no such site.
-        InvalidInput: a squeeze or sd of another shape.
         ModelError: the block's logits are not a function of the squeeze alone, or the gate is spatial.
 
     >>> import featureviz as fv
-    >>> model = fv.load("embedded")
-    >>> squeeze = squeezes(model, "features.9.block.2", torch.rand(4, 3, 96, 96))
-    >>> gate_jacobian(model, "features.9.block.2", squeeze).jacobian.shape
+    >>> gate_jacobian(fv.load("embedded"), "features.9.block.2", torch.rand(320)).jacobian.shape
     torch.Size([320, 320])
     """
-    gate_site = tapped(model).gates[site]
+    gate_site = find_squeezed(model, site)
     logits = excitation(model, gate_site)
-    squeeze = squeeze[None] if squeeze.ndim == 1 else squeeze
-    sd = squeeze.std(0) if sd is None and len(squeeze) > 1 else sd
     for what, given in (("squeeze", squeeze), ("sd", squeeze if sd is None else sd)):
-        if given.shape[-1] != gate_site.channels or given.ndim > 2 or not torch.isfinite(given).all():
+        if given.shape != (gate_site.channels,) or not torch.isfinite(given).all():
             raise InvalidInput(
                 f"a {what} {list(given.shape)} was given; expected [{gate_site.channels}], finite numbers"
             )
-    mean = squeeze.float().mean(0).to(model.device)
-    jacobian: Any = torch.func.jacrev(lambda s: logits(s[None])[0])(mean)
-    return GateJacobian(site, jacobian.detach().cpu(), mean.cpu(), None if sd is None else sd.float().cpu())
-
-
-def squeezes(model: TappedModel, site: str, images: Tensor) -> Tensor:
-    """The squeeze ``mean_hw x`` of a block for images ``[N,3,H,W]`` in [0,1]: ``[N,C]``.
-
-    >>> import featureviz as fv
-    >>> squeezes(fv.load("embedded"), "features.9.block.2", torch.rand(2, 3, 96, 96)).shape
-    torch.Size([2, 320])
-    """
-    gate_site, layer = tapped(model).gates[site], PRE_GATE + site
-    with torch.no_grad():
-        return gate_site.squeezed(model(images.to(model.device), [layer])[layer]).float().cpu()
+    squeeze = squeeze.float().to(model.device)
+    jacobian: Any = torch.func.jacrev(lambda s: logits(s[None])[0])(squeeze)
+    return GateJacobian(site, jacobian.detach().cpu(), squeeze.cpu(), None if sd is None else sd.float().cpu())
 
 
 def _signed_limits(values: Tensor) -> tuple[float, float]:
@@ -202,11 +174,6 @@ def _draw_matrix(matrix: Tensor, factor: int, scale: tuple[float, float]) -> Ten
 
 def _excitation_modules(model: TappedModel, site: GateSite) -> list[tuple[str, nn.Module]]:
     """The modules without children that run from fc1 up to the gate, in order."""
-    if not site.fc1:
-        raise ModelError(
-            f"gate {site.name!r} ({site.kind}) has no layer that reads the mean of the map and nothing else, so it"
-            " has no two layers between a squeeze and its logits"
-        )
     modules: list[tuple[str, nn.Module]] = []
 
     def hook(name: str, module: nn.Module, _args: Any) -> None:
@@ -236,7 +203,7 @@ def _matrix(module: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 
 def _fold(weight: Tensor, bias: Tensor, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """The weight and bias of one layer that equals a layer and the batch normalisation after it, in eval mode."""
+    """The weight and bias of a layer and the batch normalisation after it, in eval mode."""
     norm = copy.deepcopy(norm).float().cpu()
     if norm.running_mean is None or norm.running_var is None:
         raise ModelError("a batch norm after a fully connected layer has no running statistics, so it cannot be folded")

@@ -22,11 +22,7 @@ def correlation(covariance: Tensor, mean: Tensor) -> Tensor:
 
 
 def effective_rank(matrix: Tensor) -> Tensor:
-    """``exp(-sum p log p)`` of the normalised eigenvalues p (Roy & Vetterli 2007): from 1 to C; 0 for a zero matrix.
-
-    >>> round(float(effective_rank(torch.eye(5))), 4), round(float(effective_rank(torch.ones(5, 5))), 4)
-    (5.0, 1.0)
-    """
+    """``exp(-sum p log p)`` of the normalised eigenvalues p (Roy & Vetterli 2007): from 1 to C; 0 for a zero matrix."""
     eigenvalues = torch.linalg.eigvalsh(matrix).clamp(min=0)
     total = eigenvalues.sum()
     if float(total) == 0:

@@ -40,13 +40,6 @@ def load_examples(
 
     Raises:
         InvalidInput: an image has another logit than in the statistics, so these are of another network or source.
-
-    >>> import featureviz as fv
-    >>> model, images = fv.load("embedded"), torch.rand(4, 3, 64, 64)
-    >>> natural = fv.lab.GateStatistics.measure(model, images)
-    >>> low, high = load_examples(model, natural, "features.9.block.2", 7, images)
-    >>> len(low), low[0].logit < low[1].logit < high[1].logit < high[0].logit
-    (2, True)
     """
     gate = Gate(site, unit)
     low, high = natural.examples(site, unit, min(most, natural.count // 2))
@@ -59,22 +52,20 @@ def _load(
     pairs = [(e, p) for e in examples if (p := _find_picture(source, e)) is not None]
     if not pairs:
         return []
-    site, unit = gate.site_name, gate.units[0]
     with torch.no_grad():
         images = torch.stack([p for _, p in pairs]).to(model.device)
         activations = model(images, [*gate.layers, gate.value_layer])
     logits, values = gate(activations).float().cpu().tolist(), gate.value(activations).float().cpu().tolist()
-    tolerance = TOLERANCE * float(natural[site].logit_sd[unit]) + 1e-3
-    for (example, _), logit in zip(pairs, logits, strict=True):
+    tolerance = TOLERANCE * float(natural[gate.site_name].logit_sd[gate.units[0]]) + 1e-3
+    loaded: list[ExampleImage] = []
+    for (example, picture), logit, value in zip(pairs, logits, values, strict=True):
         if not abs(logit - example.logit) <= tolerance:
             raise InvalidInput(
                 f"image {example.name or example.image} brings {gate.spec} to {logit:.3f}, but the statistics say"
                 f" {example.logit:.3f}: they are of another network or other pictures; measure again"
             )
-    return [
-        ExampleImage(e.image, e.name, logit, value, picture)
-        for (e, picture), logit, value in zip(pairs, logits, values, strict=True)
-    ]
+        loaded.append(ExampleImage(example.image, example.name, logit, value, picture))
+    return loaded
 
 
 def _find_picture(source: Source, example: Example) -> Tensor | None:

@@ -6,6 +6,7 @@ import io
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
 
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.files import write_bytes
+from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
@@ -45,7 +47,7 @@ class GateStatistics:
 
     Percentiles are those of logits, because logits still order images on which the gate's value is saturated.
     Quantiles are exact among the kept extremes, and everywhere if ``count`` is at most twice the number of extremes.
-    Between the extremes the error is below 1/255 of the range from the smallest to the largest, usually far below.
+    Between the extremes the error is below 1/255 of the range from the smallest to the largest.
 
     Attributes:
         sites: block to ``SiteStatistics``; ``statistics[block]`` gives the same with a helpful error.
@@ -84,10 +86,9 @@ class GateStatistics:
         returns the statistics so far.
 
         Args:
-            model: a wrapped network with gated blocks.
-            pictures: a folder, whose pictures are cropped to the model's input size. Or ``Pictures``, a tensor
-                ``[N,C,H,W]`` in [0,1], or anything that yields such tensors or (images, labels) pairs: the network
-                gets these at the size that they have.
+            model: a network with channel gates.
+            pictures: a folder, whose pictures are cropped to the model's input size. Or anything else that ``batches``
+                takes: the network gets these images at the size that they have.
             progress: show a bar.
             extremes: how many of the smallest and of the largest logits of each gate are kept exactly.
             sample: the number of images whose logits and squeezes are kept, drawn uniformly.
@@ -133,26 +134,19 @@ class GateStatistics:
         skipped, classes = (source.skipped, source.classes) if isinstance(source, Pictures) else ((), ())
         if running.count < 2:
             left = f" ({len(skipped)} files could not be read)" if skipped else ""
-            raise InvalidInput(
-                f"{running.count} images{left} and {len(running.blocks)} gated blocks were given; expected at least 2"
-                " and 1"
-            )
+            raise InvalidInput(f"{running.count} images were given{left}; expected at least 2")
         first = next(iter(running.blocks.values())).classes
         sites = {
             name: SiteStatistics(block.to_tensors(LEVELS), name, labelled=len(first.classes) > 0)
             for name, block in running.blocks.items()
         }
         ends = [end.flatten() for s in sites.values() for end in (s.lowest_images, s.highest_images)]
+        kept = torch.cat([running.sample, *ends]).unique().tolist()
         return cls(
-            sites,
-            running.count,
-            classes=[classes[i] if classes else str(i) for i in first.classes.tolist()],
-            class_counts=first.counts.tolist(),
-            sample=running.sample,
-            names={i: names[i] for i in torch.cat([running.sample, *ends]).unique().tolist() if i in names},
-            skipped=skipped,
-            interrupted=interrupted,
-        )
+            sites, running.count, classes=[classes[i] if classes else str(i) for i in first.classes.tolist()],
+            class_counts=first.counts.tolist(), sample=running.sample, names={i: names[i] for i in kept if i in names},
+            skipped=skipped, interrupted=interrupted,
+        )  # fmt: skip
 
     def check_fits(self, model: TappedModel, site: str) -> None:
         """Raise ``InvalidInput`` if the block of that name has another number of gates in ``model``."""
@@ -166,10 +160,10 @@ class GateStatistics:
     def percentile(self, site: str, unit: int, logits: Tensor, *, of: Quantity = "logits") -> Tensor:
         """The percentiles, 0 to 100, of ``logits`` or squeezes of one gate among natural images.
 
-        The percentile is interpolated between quantiles; it is 0 below the smallest natural one, 100 above the largest.
+        They are interpolated between quantiles: 0 below the smallest natural one, 100 above the largest.
         """
         known = self[site].quantiles if of == "logits" else self[site].squeeze_quantiles
-        _check_unit(site, unit, known)
+        check_units(site, [unit], known.shape[1])
         q = known[:, unit].contiguous()
         levels = torch.tensor(LEVELS, dtype=q.dtype)
         ranks = []
@@ -192,27 +186,20 @@ class GateStatistics:
     def examples(self, site: str, unit: int, most: int = 8) -> tuple[list[Example], list[Example]]:
         """The images with the smallest and with the largest logits of a gate, the most extreme first."""
         s = self[site]
-        _check_unit(site, unit, s.lowest)
-        low, high = (
-            [
-                Example(image, self.names.get(image), logit)
-                for image, logit in zip(images[:most, unit].tolist(), logits[:most, unit].tolist(), strict=True)
-            ]
-            for logits, images in ((s.lowest, s.lowest_images), (s.highest, s.highest_images))
-        )
-        return low, high
+        check_units(site, [unit], s.lowest.shape[1])
+
+        def end(images: Tensor, logits: Tensor) -> list[Example]:
+            pairs = zip(images[:most, unit].tolist(), logits[:most, unit].tolist(), strict=True)
+            return [Example(image, self.names.get(image), logit) for image, logit in pairs]
+
+        return end(s.lowest_images, s.lowest), end(s.highest_images, s.highest)
 
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary for each block, for JSON: means over its gates, shares from 0 to 1, None for the unknown."""
         return [site.row() for site in self.sites.values()]
 
     def table(self) -> str:
-        """A line for each block: mean and sd of values, shares in percent, effective rank, eta squared.
-
-        >>> import featureviz as fv
-        >>> print(fv.lab.natural_gates().table().splitlines()[0])
-        block               gates   mean     sd  saturated  static  eff. rank
-        """
+        """A line for each block: mean and sd of values, shares in percent, effective rank, eta squared."""
         return format_table(self.rows())
 
     def save(self, path: str | os.PathLike[str], *, compact: bool = False) -> None:
@@ -246,24 +233,26 @@ class GateStatistics:
         if levels != list(LEVELS):
             raise InvalidInput(f"{path} holds quantiles at other levels; measure the statistics again")
         labelled = bool(about.get("classes"))
-        sites = {
-            name: SiteStatistics({k: _to_full(v) for k, v in table.items()}, name, labelled)
-            for name, table in tables.items()
-        }
+        sites: dict[str, SiteStatistics] = {}
+        for name, table in tables.items():
+            full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
+            sites[name] = SiteStatistics(full, name, labelled)
         return cls(sites, count, **{**about, "skipped": [Skipped(*s) for s in about.get("skipped", ())]})
 
 
-def _check_unit(site: str, unit: int, known: Tensor) -> None:
-    count = known.shape[1]
-    if not -count <= unit < count:
-        raise InvalidInput(f"unit {unit} of {site!r} was asked for; it has {count}: 0 to {count - 1}")
+def natural_gates() -> GateStatistics:
+    """How the gates of the embedded network behave on natural pictures that were not used in its training.
+
+    ``docs/embedded.md`` describes the measurement.
+
+    >>> natural_gates().count > 5000
+    True
+    """
+    with as_file(files("featureviz.models") / "embedded_gates.pt") as path:
+        return GateStatistics.load(path)
 
 
 def _to_half(tensor: Tensor) -> Tensor:
     """In half precision if the range of half precision allows it."""
     half = tensor.half()
     return half if bool(half.isfinite().all()) else tensor
-
-
-def _to_full(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype == torch.float16 else tensor

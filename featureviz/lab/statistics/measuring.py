@@ -23,6 +23,7 @@ from featureviz.lab.statistics.streams import (
 )  # fmt: skip
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
+from featureviz.network.taps import GATE, GATE_VALUE, PRE_GATE
 
 OPEN, SHUT = 0.99, 0.01  # a gate is open at a value of at least OPEN, and shut at a value of at most SHUT
 
@@ -139,19 +140,18 @@ def read_gates(model: TappedModel, batch: Batch, first: int) -> dict[str, GateRe
     """Logits, squeezes and values of every block, in one forward pass up to the last gate."""
     sites = model.gates.channelwise
     taps = {
-        f"{letter} {name}": tap
-        for name, s in sites.items()
-        for letter, tap in {"z": s.logits, "g": s.value, "x": s.x}.items()
+        kind + name: tap
+        for name, site in sites.items()
+        for kind, tap in ((GATE, site.logits), (PRE_GATE, site.x), (GATE_VALUE, site.value))
     }
+    readings: dict[str, GateReadings] = {}
     with torch.no_grad():
         activations = model.isolated().read(batch.images.to(model.device), taps)
-        readings: dict[str, GateReadings] = {}
         for name, site in sites.items():
-            squeezes = site.squeezed(activations.pop(f"x {name}").float())
-            three = (activations.pop(f"z {name}").float(), squeezes, activations.pop(f"g {name}").float())
-            for tensor, what in zip(three, GateReadings._fields, strict=True):
+            logits, x, values = (activations[kind + name].float() for kind in (GATE, PRE_GATE, GATE_VALUE))
+            readings[name] = GateReadings(logits.cpu(), site.squeezed(x).cpu(), values.cpu())
+            for what, tensor in readings[name]._asdict().items():
                 _check_finite(tensor, f"the {what} of block {name!r}", batch, first)
-            readings[name] = GateReadings(*(tensor.cpu() for tensor in three))
     return readings
 
 
@@ -166,9 +166,9 @@ def static_share(values: Moments) -> Tensor:
 
 
 def _check_finite(tensor: Tensor, what: str, batch: Batch, first: int) -> None:
-    bad = (~tensor.isfinite().all(1)).nonzero()
-    if len(bad):
-        row = int(bad[0])
+    finite = tensor.isfinite().all(1)
+    if not finite.all():
+        row = int(finite.int().argmin())
         name = f" ({batch.names[row]})" if batch.names else ""
         raise ModelError(
             f"{what} are not finite on image {first + row}{name}; leave that image out, or look for NaN in the weights"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import imageio.v3 as iio
@@ -74,18 +74,19 @@ class Pictures:
         self.size, self.batch = height_width(size), batch
         self.skipped: list[Skipped] = []
         self._folders: list[Skipped] = []  # folders that could not be listed
-        if isinstance(source, str | os.PathLike):
-            root = Path(source)
-            self.paths, self._folders = _search(root)
-            self.names = tuple(path.relative_to(root).as_posix() for path in self.paths)
-        else:
+        self._labels: list[int] | None = None
+        self.classes: tuple[str, ...] = ()
+        if not isinstance(source, str | os.PathLike):
             self.paths = _check_paths(source)
             self.names = tuple(path.as_posix() for path in self.paths)
-        folders = [PurePath(name).parts[:-1] for name in self.names]
-        nested = isinstance(source, str | os.PathLike) and all(folders)
-        self.classes = tuple(sorted({folder[0] for folder in folders})) if nested else ()
-        number = {name: i for i, name in enumerate(self.classes)}
-        self._labels = [number[folder[0]] for folder in folders] if nested else None
+            return
+        self.paths, self._folders = _search(Path(source))
+        self.names = tuple(path.relative_to(source).as_posix() for path in self.paths)
+        if all("/" in name for name in self.names):
+            folders = [name.split("/")[0] for name in self.names]
+            self.classes = tuple(sorted(set(folders)))
+            number = {name: i for i, name in enumerate(self.classes)}
+            self._labels = [number[folder] for folder in folders]
 
     def __len__(self) -> int:
         """The number of files, including those that cannot be read."""
@@ -121,10 +122,7 @@ class Pictures:
 
 
 def read_picture(path: PathLike, size: Size) -> Tensor:
-    """A file as ``[3,H,W]`` in [0,1], scaled until it covers ``size`` and cropped at the centre.
-
-    A file that is not a picture raises the error of the decoder.
-    """
+    """A file as ``[3,H,W]`` in [0,1], as ``Pictures`` reads it; a broken file raises the error of the decoder."""
     from PIL import Image  # imported here so that `import featureviz` stays light
 
     height, width = height_width(size)
@@ -206,11 +204,8 @@ Source = PathLike | Pictures | Tensor | Iterable[Any]
 def batches(source: Source, size: Size, *, batch: int = BATCH) -> Iterator[Batch]:
     """The images of any source, as ``Batch`` of at most ``batch`` images.
 
-    Args:
-        source: a folder; ``Pictures``; a tensor ``[N,C,H,W]`` in [0,1]; or anything that yields such tensors or
-            (images, labels) pairs, such as a ``DataLoader``. Tensors keep their size.
-        size: the pictures of a folder are cropped to this size.
-        batch: the largest number of images in a batch.
+    ``source`` is a folder, whose pictures are cropped to ``size``; ``Pictures``; a tensor ``[N,C,H,W]`` in [0,1]; or
+    anything that yields such tensors or (images, labels) pairs, such as a ``DataLoader``. Tensors keep their size.
 
     Raises:
         InvalidInput: images that are not floats in [0,1] of four dimensions, or labels that do not fit them.
@@ -259,9 +254,9 @@ def _check_item(item: Any, which: str) -> Batch:
     if labels is None:
         return Batch(images, None, names)
     labels = torch.as_tensor(labels)
-    if labels.shape != (len(images),) or labels.is_floating_point() or bool((labels < 0).any()):
-        negative = labels.shape == (len(images),) and not labels.is_floating_point()
-        given = "negative numbers" if negative else f"{list(labels.shape)} of {labels.dtype}"
+    fits = labels.shape == (len(images),) and not labels.is_floating_point()
+    if not fits or bool((labels < 0).any()):
+        given = "negative numbers" if fits else f"{list(labels.shape)} of {labels.dtype}"
         raise InvalidInput(
             f"{which} has {len(images)} images and labels {given}; expected one class number, 0 or more, for each"
             f" image, as integers [{len(images)}]"

@@ -17,7 +17,7 @@ OF_CLASSES = ("class_means", "eta_squared")
 class SiteStatistics:
     """One block's C gates on N natural images; sd and covariance are those of the sample (N - 1).
 
-    A tensor that was not measured or not kept raises ``InvalidInput`` with the remedy.
+    A tensor that was not measured or not kept raises ``InvalidInput``.
     """
 
     quantiles: Tensor  # of logits at LEVELS, [Q,C]; ``GateStatistics`` says how exact they are
@@ -56,15 +56,10 @@ class SiteStatistics:
         """The tensor of that name."""
         if name in self.tensors:
             return self.tensors[name]
+        why = "a compact file leaves it out; measure again, or save with compact=False"
         if name in OF_CLASSES and not self.labelled:
-            raise InvalidInput(
-                f"there is no {name} of block {self.name!r}: it was measured without labels; measure with pictures in"
-                " class folders, or with (images, labels) pairs"
-            )
-        raise InvalidInput(
-            f"there is no {name} of block {self.name!r} in these statistics: a compact file leaves it out; measure"
-            " again, or save with compact=False"
-        )
+            why = "measured without labels; measure with pictures in class folders, or with (images, labels) pairs"
+        raise InvalidInput(f"there is no {name} of block {self.name!r}: {why}")
 
     @property
     def saturated(self) -> Tensor:

@@ -24,10 +24,6 @@ class Moments:
 
     Batches are merged pairwise in float64 (Chan, Golub & LeVeque 1979), which loses no digits if the mean is far from
     zero.
-
-    >>> m = Moments.empty(1).add(torch.tensor([[1.0]])).add(torch.tensor([[2.0], [6.0]]))
-    >>> m.mean.item(), m.variance.item()
-    (3.0, 7.0)
     """
 
     count: int
@@ -41,8 +37,7 @@ class Moments:
 
     def add(self, x: Tensor) -> Moments:
         x = x.double()
-        count, joint = self.count + len(x), self.products.ndim == 2
-        mean = x.mean(0)
+        count, joint, mean = self.count + len(x), self.products.ndim == 2, x.mean(0)
         deviations, step = x - mean, mean - self.mean
         inside = deviations.T @ deviations if joint else deviations.square().sum(0)
         between = torch.outer(step, step) if joint else step.square()
@@ -50,18 +45,19 @@ class Moments:
         return Moments(count, self.mean + step * (len(x) / count), products)
 
     @property
+    def squares(self) -> Tensor:
+        """The sums of squared deviations, ``[C]``."""
+        return self.products.diagonal() if self.products.ndim == 2 else self.products
+
+    @property
     def covariance(self) -> Tensor:
         """The sample's covariance (n - 1), ``[C,C]``; only if joint."""
         return self.products / max(1, self.count - 1)
 
     @property
-    def variance(self) -> Tensor:
-        """The sample's variance (n - 1), ``[C]``."""
-        return (self.products.diagonal() if self.products.ndim == 2 else self.products) / max(1, self.count - 1)
-
-    @property
     def sd(self) -> Tensor:
-        return self.variance.sqrt()
+        """The sample's standard deviation (n - 1), ``[C]``."""
+        return (self.squares / max(1, self.count - 1)).sqrt()
 
 
 @final
@@ -123,18 +119,14 @@ class Histogram:
 
 
 def bin_width(low: Tensor, high: Tensor) -> Tensor:
-    """The smallest power of two at which [low, high] fits into the bins and float32 distinguishes the bins.
+    """The smallest power of two at which [low, high] fits into the bins and float32 distinguishes the bins."""
 
-    >>> bin_width(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 5.0])).tolist()
-    [0.00390625, 2.384185791015625e-07]
-    """
+    def exponent(x: Tensor) -> Tensor:
+        return torch.where(x > 0, torch.frexp(x).exponent, -1000)
+
     span, size = (high - low) / (BINS - 1), torch.maximum(low.abs(), high.abs())
-    exponent = torch.maximum(_exponent(span), _exponent(size) - 25)  # float32 has 24 digits
-    return torch.ldexp(torch.ones_like(low), exponent.clamp(min=-149))
-
-
-def _exponent(x: Tensor) -> Tensor:
-    return torch.where(x > 0, torch.frexp(x).exponent, -1000)
+    wanted = torch.maximum(exponent(span), exponent(size) - 25)  # float32 has 24 digits
+    return torch.ldexp(torch.ones_like(low), wanted.clamp(min=-149))
 
 
 @final
@@ -158,15 +150,14 @@ class Extremes:
 
     def add(self, x: Tensor, first: int) -> Extremes:
         """With the observations number ``first``, ``first + 1``, ..."""
-        numbers = (first + torch.arange(len(x)))[:, None].expand(-1, x.shape[1])
-        lowest = self._most_extreme(self.lowest, self.lowest_numbers, x, numbers, False)
-        return Extremes(*lowest, *self._most_extreme(self.highest, self.highest_numbers, x, numbers, True), self.most)
+        more = (first + torch.arange(len(x)))[:, None].expand(-1, x.shape[1])
 
-    def _most_extreme(
-        self, values: Tensor, numbers: Tensor, x: Tensor, more: Tensor, descending: bool
-    ) -> tuple[Tensor, Tensor]:
-        ordered, order = torch.cat([values, x]).sort(dim=0, descending=descending, stable=True)
-        return ordered[: self.most], torch.cat([numbers, more]).gather(0, order[: self.most])
+        def most_extreme(values: Tensor, numbers: Tensor, descending: bool) -> tuple[Tensor, Tensor]:
+            ordered, order = torch.cat([values, x]).sort(dim=0, descending=descending, stable=True)
+            return ordered[: self.most], torch.cat([numbers, more]).gather(0, order[: self.most])
+
+        lowest = most_extreme(self.lowest, self.lowest_numbers, False)
+        return Extremes(*lowest, *most_extreme(self.highest, self.highest_numbers, True), self.most)
 
 
 def quantiles(levels: tuple[float, ...], count: int, extremes: Extremes, histogram: Histogram) -> Tensor:
@@ -220,7 +211,7 @@ class ClassSums:
     def explained(self, moments: Moments) -> Tensor:
         """``eta^2``, the share of the variance that lies between classes, ``[C]``; 0 for a constant variable."""
         between = (self.counts[:, None] * (self.means - moments.mean).square()).sum(0)
-        total = moments.products.diagonal() if moments.products.ndim == 2 else moments.products
+        total = moments.squares
         return torch.where(total > 0, between / total.clamp(min=1e-300), 0.0).clamp(max=1)
 
 
@@ -237,7 +228,7 @@ def draw_sample(seed: int, first: int, count: int, size: int) -> tuple[Tensor, T
 
 
 def fill_slots(sample: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
-    """A copy of ``sample`` with ``rows`` in ``slots``, longer if necessary; ``sample`` itself if there are no slots."""
+    """``sample`` with ``rows`` in ``slots``, in a copy that is longer if necessary."""
     if not len(slots):
         return sample
     more = max(0, int(slots.max()) + 1 - len(sample))
