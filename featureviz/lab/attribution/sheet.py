@@ -23,21 +23,16 @@ from featureviz.lab.draw.sheet import ColorBar, draw_sheet
 from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
-from featureviz.objectives.goals import Goal, as_objective
+from featureviz.objectives.spec import Goal, as_objective
 
 _PANEL, _SHARE = 224, 0.998  # pixels; the share of the values inside the colour scale
 _SMOOTH = 1 / 40  # of the height: single pixels of a gradient cannot be seen
 
 
 def saliency_sheet(
-    model: TappedModel,
-    objective: Goal,
-    site: str | GateSite,
-    image: Tensor,
-    *,
-    baseline: str = BLURRED,
+    model: TappedModel, objective: Goal, site: str | GateSite, image: Tensor, *, baseline: str = BLURRED,
     steps: int = 64,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """One image and one score, by every method, as one picture ``[3,H,W]``.
 
     The upper row shows the image, the gradient, Grad-CAM at the block, and the baseline. The lower row shows integrated
@@ -46,7 +41,7 @@ def saliency_sheet(
     sums of the maps in units of the score. The share in the title is ``gate_share`` at the image. Maps are summed over
     the colours (of the gradient: the maximum) and smoothed by a Gaussian of 1/40 of the height.
 
-    ``image`` is ``[3,H,W]`` in [0,1]; the other arguments and the errors are those of ``integrated_gradients``.
+    ``image`` is ``[3,H,W]`` in [0,1]; arguments and errors are those of ``integrated_gradients`` and ``grad_cam``.
     """
     with torch.no_grad():
         x = fit_images(model, image)

@@ -88,19 +88,11 @@ class Canvas:
 
         method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
         resized = Image.fromarray(to_pixels(image)).resize((width, height or width), method)
-        self._place(resized.point(SHADES * 3) if shades else resized, round(x), round(y))
-
-    def paste(self, image: Tensor, x: int, y: int) -> None:
-        """Draw ``[3,h,w]`` in [0,1] without resizing."""
-        from PIL import Image
-
-        self._place(Image.fromarray(to_pixels(image)), x, y)
-
-    def _place(self, image: Any, x: int, y: int) -> None:
+        resized = resized.point(SHADES * 3) if shades else resized
         if self.scale == 1:
-            self._sheet.paste(image, (x, y))
+            self._sheet.paste(resized, (round(x), round(y)))
         else:
-            self._images.append((image, x, y))
+            self._images.append((resized, round(x), round(y)))
 
     def picture(self) -> Tensor:
         """What has been drawn so far, ``[3,H,W]`` in [0,1]."""

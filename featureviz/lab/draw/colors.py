@@ -29,7 +29,6 @@ def colormap(values: Tensor, low: float | None = None, high: float | None = None
 
     Raises:
         InvalidInput: another shape, a value that is not finite, or ``low > high``.
-        UnknownName: no such colour map.
 
     >>> colormap(torch.tensor([[-2.0, 0.0, 1.0]]), name="diverging")[:, 0, 1]  # zero
     tensor([0.9686, 0.9686, 0.9686])

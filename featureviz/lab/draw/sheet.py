@@ -58,7 +58,7 @@ def draw_sheet(
             canvas.text(x + dx - 6, y + picture.shape[1] / 2, text, _GREY, _FONT, "rm")
         else:
             canvas.text(x, y, text, _INK, _FONT)
-        canvas.paste(picture, x + dx, y + dy)
+        canvas.image(picture, x + dx, y + dy, picture.shape[2], picture.shape[1], shades=False)
     for i, bar in enumerate(bars):
         length = width // len(bars)
         _draw_bar(canvas, bar, _MARGIN + dx + i * length, head + height + _FONT, min(260, length - 2 * _MARGIN))
@@ -108,6 +108,7 @@ def _arrange(sizes: Sequence[tuple[int, int]], columns: int, gap: int) -> tuple[
 
 def _draw_bar(canvas: Canvas, bar: ColorBar, x: int, y: int, length: int) -> None:
     canvas.text(x, y, bar.title, _INK, _FONT)
-    canvas.paste(colormap(torch.linspace(-1, 1, length).expand(_FONT - 4, -1), name=bar.name), x, y + _FONT + 5)
+    strip = colormap(torch.linspace(-1, 1, length).expand(_FONT - 4, -1), name=bar.name)
+    canvas.image(strip, x, y + _FONT + 5, length, _FONT - 4, shades=False)
     canvas.text(x, y + 2 * _FONT + 4, f"{bar.low + 0.0:.3g}", _GREY, _FONT)
     canvas.text(x + length, y + 2 * _FONT + 4, f"{bar.high:.3g}", _GREY, _FONT, "ra")

@@ -70,14 +70,8 @@ def ablate(
     The mean removes the gates' reaction to the image. One also removes their constant scales. Shuffling keeps natural
     values but gives each image those of another image of its batch; a batch of one image is not shuffled.
 
-    Args:
-        model: a network with channel gates.
-        pictures: a folder, tensors or a loader, as for ``GateStatistics.measure``.
-        natural: the statistics with the means.
-        sites: the blocks, ablated one at a time; by default all blocks.
-        layer: the layer to compare. For a network whose head is not trained, give the deepest trained layer.
-        seed: of the shuffling.
-        progress: show a bar.
+    ``pictures`` are those that ``GateStatistics.measure`` takes, and ``natural`` has the means. ``sites`` are ablated
+    one at a time; by default all blocks. For a network whose head is not trained, give the deepest trained ``layer``.
 
     >>> import featureviz as fv
     >>> model, pictures = fv.load("embedded"), torch.rand(4, 3, 64, 64)

@@ -98,10 +98,8 @@ def make_cards(
     """The cards of some gates of one block, each as soon as it is complete; four gates are rendered in one batch.
 
     ``natural`` must have squeezes, and ``source`` contains the images that were measured. ``steps`` and ``size`` are
-    those of every render; ``seed`` is that of the noise, the views and the held-out views.
-
-    Raises:
-        InvalidInput: a gate that does not exist, statistics of another network or without squeezes.
+    those of every render; ``seed`` is that of the noise, the views and the held-out views. The errors are those of
+    ``check_gates``, ``check_statistics`` and ``load_examples``.
     """
     check_gates(model, site, units)
     check_statistics(model, site, natural)

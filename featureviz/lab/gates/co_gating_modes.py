@@ -84,7 +84,7 @@ class Modes:
         return Along(self.site, sign * self.vectors[mode], self.mean, float(self.sd[mode]), power, label)
 
     def amounts(self, logits: Tensor) -> Tensor:
-        """The amount of each mode in logits ``[N,C]``, in natural standard deviations from the mean: ``[N,k]``."""
+        """``[N,C]`` to ``[N,k]``: the amount of each mode, in natural standard deviations from the mean."""
         return (logits - self.mean) @ self.vectors.T / self.sd
 
     def cosines(self, logits: Tensor) -> Tensor:

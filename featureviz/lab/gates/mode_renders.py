@@ -57,10 +57,8 @@ def render_modes(
     ends = []
     for i, row in enumerate(names):
         half = len(row) // 2
-        minus, plus = (
-            _describe_end(modes, i, -1, against[i], row[:half]),
-            _describe_end(modes, i, 1, along[i], row[half:]),
-        )
+        minus = _describe_end(modes, i, -1, against[i], row[:half])
+        plus = _describe_end(modes, i, 1, along[i], row[half:])
         ends.append((minus, plus))
     return ModeRenders(ends, images.unflatten(0, (2, -1)), photographs)
 

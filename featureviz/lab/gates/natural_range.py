@@ -62,15 +62,12 @@ def measure_responses(
 @final
 @dataclass(frozen=True)
 class Reach:
-    """How far a gate's logit was brought up or down, compared with the most extreme natural logits in this direction.
-
-    ``bound``, ``ellipsoid`` and ``share`` are None if the block's logits are not a function of the squeeze.
-    """
+    """How far a gate's logit was brought up or down, compared with the most extreme natural logits."""
 
     up: bool
     logit: float
     picture: float  # of the natural pictures
-    bound: float | None = None  # of mixtures of their squeezes (``reachable_range``)
+    bound: float | None = None  # of mixtures of their squeezes; None if the logits are not a function of the squeeze
     ellipsoid: float | None = None  # of squeezes in the natural ellipsoid
     share: float | None = None  # of the way from the natural mean to ``bound``
 

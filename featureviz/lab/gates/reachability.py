@@ -1,8 +1,8 @@
 """How far a gate can be brought at all: its logit as a function of the squeeze, and the logit's natural bounds.
 
 A gate depends on the image only through its block's squeeze ``p = mean_hw x``. So whether a picture can open it is two
-questions: is there such a squeeze, and is there a picture with that squeeze. This file answers the first question. It
-needs no picture. If a render stays far below a bound, the ascent failed. If it is near the bound, no more is possible.
+questions: is there such a squeeze, and is there a picture with that squeeze. This file answers the first question.
+If a render stays far below a bound, the ascent failed. If it is near the bound, no more is possible.
 """
 
 from __future__ import annotations
@@ -184,13 +184,13 @@ def _ascend(
     z: Callable[[Tensor], Tensor], ellipsoid: SqueezeEllipsoid, sample: Tensor, sign: float, steps: int
 ) -> tuple[Tensor, Tensor]:
     """For each gate the highest ``sign * z`` in the ellipsoid ``[C]``, and its squeeze ``[C,C]``."""
-    device, radius = sample.device, ellipsoid.radius
-    axes, mean, inverse = (t.to(device) for t in (ellipsoid.axes, ellipsoid.mean, ellipsoid.inverse))
+    radius = ellipsoid.radius
+    axes, mean, inverse = (t.to(sample) for t in (ellipsoid.axes, ellipsoid.mean, ellipsoid.inverse))
 
     def logits(u: Tensor) -> Tensor:
         return z(mean + u @ axes.T)
 
-    best, best_u = torch.full((len(axes),), -torch.inf, device=device), torch.zeros_like(axes)
+    best, best_u = torch.full_like(mean, -torch.inf), torch.zeros_like(axes)
     pool = _make_pool(ellipsoid, (sample - mean) @ inverse.T)
     with torch.no_grad():
         starts = (sign * logits(pool)).topk(min(STARTS, len(pool)), dim=0).indices  # [STARTS,C]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featureviz.errors import InvalidInput
 from featureviz.lab.statistics.gate_statistics import Example, GateStatistics
-from featureviz.lab.statistics.pictures import Batch, Pictures, Source, batches, read_picture
+from featureviz.lab.statistics.pictures import Pictures, Source, batches, read_picture
 from featureviz.network.model import TappedModel
 from featureviz.objectives.gate_leaves import Gate
 
@@ -86,12 +86,12 @@ def sample_evenly(source: Source, size: tuple[int, int], most: int) -> Tensor:
         source = Pictures([source.paths[i] for i in spaced_indices(len(source), most)], source.size)
     elif isinstance(source, Tensor):
         source = source[spaced_indices(len(source), most)]
-    kept: list[Batch] = []
+    kept: list[Tensor] = []
     for batch in batches(source, size):
-        kept.append(batch)
-        if sum(len(b.images) for b in kept) >= most:
+        kept.append(batch.images)
+        if sum(map(len, kept)) >= most:
             break
-    return torch.cat([b.images for b in kept])[:most] if kept else torch.zeros(0, 3, *size)
+    return torch.cat(kept)[:most] if kept else torch.zeros(0, 3, *size)
 
 
 def spaced_indices(count: int, most: int) -> list[int]:

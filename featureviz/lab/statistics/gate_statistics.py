@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, final
@@ -42,33 +43,23 @@ class Example(NamedTuple):
 
 
 @final
+@dataclass(frozen=True, eq=False, repr=False)
 class GateStatistics:
     """The distribution of every channel gate over ``count`` natural images.
 
     Percentiles are those of logits, because logits still order images on which the gate's value is saturated.
     Quantiles are exact among the kept extremes, and everywhere if ``count`` is at most twice the number of extremes.
     Between the extremes the error is below 1/255 of the range from the smallest to the largest.
-
-    Attributes:
-        sites: block to ``SiteStatistics``; ``statistics[block]`` gives the same with a helpful error.
-        count: the number of images.
-        classes: the names of the classes, or their numbers; empty without labels.
-        class_counts: the number of images of each class.
-        sample: the numbers ``[R]`` of a uniform sample of the images (Vitter 1985).
-        names: image number to name, for the images among the extremes and in the sample, if known.
-        skipped: files that could not be read.
-        interrupted: Ctrl-C ended the measurement; the statistics are of the images measured until then.
     """
 
-    def __init__(
-        self, sites: Mapping[str, SiteStatistics], count: int, *, classes: Sequence[str] = (),
-        class_counts: Sequence[int] = (), sample: Tensor | None = None, names: Mapping[int, str] | None = None,
-        skipped: Sequence[Skipped] = (), interrupted: bool = False,
-    ) -> None:  # fmt: skip
-        self.sites, self.count = dict(sites), count
-        self.classes, self.class_counts = tuple(classes), tuple(class_counts)
-        self.sample = torch.zeros(0, dtype=torch.int64) if sample is None else sample
-        self.names, self.skipped, self.interrupted = dict(names or {}), tuple(skipped), interrupted
+    sites: Mapping[str, SiteStatistics]  # by block; ``statistics[block]`` gives the same with a helpful error
+    count: int  # of images
+    classes: tuple[str, ...] = ()  # the names of the classes, or their numbers; empty without labels
+    class_counts: tuple[int, ...] = ()  # the number of images of each class
+    sample: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # [R], numbers of images drawn
+    names: Mapping[int, str] = field(default_factory=dict)  # of the images among the extremes and in the sample
+    skipped: tuple[Skipped, ...] = ()  # files that could not be read
+    interrupted: bool = False  # Ctrl-C ended the measurement; the statistics are of the images until then
 
     def __getitem__(self, site: str) -> SiteStatistics:
         if site not in self.sites:
@@ -91,7 +82,7 @@ class GateStatistics:
                 takes: the network gets these images at the size that they have.
             progress: show a bar.
             extremes: how many of the smallest and of the largest logits of each gate are kept exactly.
-            sample: the number of images whose logits and squeezes are kept, drawn uniformly.
+            sample: how many images are drawn uniformly (Vitter 1985), whose logits and squeezes are kept.
             seed: of the sample, which depends on the seed and the number of images only.
 
         Raises:
@@ -143,9 +134,9 @@ class GateStatistics:
         ends = [end.flatten() for s in sites.values() for end in (s.lowest_images, s.highest_images)]
         kept = torch.cat([running.sample, *ends]).unique().tolist()
         return cls(
-            sites, running.count, classes=[classes[i] if classes else str(i) for i in first.classes.tolist()],
-            class_counts=first.counts.tolist(), sample=running.sample, names={i: names[i] for i in kept if i in names},
-            skipped=skipped, interrupted=interrupted,
+            sites, running.count, tuple(classes[i] if classes else str(i) for i in first.classes.tolist()),
+            tuple(first.counts.tolist()), running.sample, {i: names[i] for i in kept if i in names}, tuple(skipped),
+            interrupted,
         )  # fmt: skip
 
     def check_fits(self, model: TappedModel, site: str) -> None:
@@ -237,7 +228,9 @@ class GateStatistics:
         for name, table in tables.items():
             full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
             sites[name] = SiteStatistics(full, name, labelled)
-        return cls(sites, count, **{**about, "skipped": [Skipped(*s) for s in about.get("skipped", ())]})
+        about |= {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
+        about["skipped"] = tuple(Skipped(*s) for s in about.get("skipped", ()))
+        return cls(sites, count, **about)
 
 
 def natural_gates() -> GateStatistics:

@@ -42,11 +42,9 @@ class Skipped(NamedTuple):
 class Pictures:
     """The pictures of a folder, or of a list of paths, as batches ``[B,3,H,W]`` in [0,1].
 
-    Args:
-        source: a folder, which is searched with its sub-folders for png, jpg, jpeg, webp, bmp, gif, tif and tiff
-            files without hidden ones; or a list of paths.
-        size: the side of the square in pixels, or (height, width).
-        batch: pictures in a batch; the last batch may be smaller.
+    A folder is searched with its sub-folders for png, jpg, jpeg, webp, bmp, gif, tif and tiff files without hidden
+    ones. ``size`` is the side of the square in pixels, or (height, width). ``batch`` is the number of pictures in a
+    batch; the last batch may be smaller.
 
     The order is that of the sorted paths, or of the list. Each picture is turned by its EXIF orientation, scaled with
     antialiasing until it just covers ``size`` (bilinear, as torchvision evaluates its classifiers) and cropped at the
@@ -96,7 +94,6 @@ class Pictures:
         self.skipped = list(self._folders)
         images: list[Tensor] = []
         kept: list[int] = []
-        any_read = False
         for number, path in enumerate(self.paths):
             try:
                 images.append(read_picture(path, self.size))
@@ -104,17 +101,15 @@ class Pictures:
                 self.skipped.append(Skipped(str(path), f"{type(error).__name__}: {error}".splitlines()[0]))
                 continue
             kept.append(number)
-            any_read = True
             if len(kept) == self.batch:
                 yield self._batch(images, kept)
                 images, kept = [], []
         if kept:
             yield self._batch(images, kept)
-        if not any_read:
-            first = self.skipped[len(self._folders)]
-            raise InvalidInput(
-                f"none of {len(self.paths)} files could be read as a picture; the first, {first.path}: {first.reason}"
-            )
+        unread = self.skipped[len(self._folders) :]
+        if len(unread) == len(self.paths):
+            first = f"the first, {unread[0].path}: {unread[0].reason}"
+            raise InvalidInput(f"none of {len(unread)} files could be read as a picture; {first}")
 
     def _batch(self, images: list[Tensor], kept: list[int]) -> Batch:
         labels = None if self._labels is None else torch.tensor([self._labels[i] for i in kept])
