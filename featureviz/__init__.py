@@ -18,8 +18,10 @@ from featureviz.network.model import TappedModel, layers
 from featureviz.network.redirect import redirected
 from featureviz.network.site import GateSite
 from featureviz.objectives.algebra import Objective, PerImage, sum
-from featureviz.objectives.gate_leaves import Bottleneck, Gate, GateContrast, GatedChannel, GateValue, PreGate, Quadrant
-from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron, objective
+from featureviz.objectives.function import objective
+from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
+from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
+from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.objectives.spec import parse
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import HeldOut, evaluate

@@ -17,7 +17,7 @@ from featureviz.image import Parameterization
 from featureviz.network.execution.executor import Executor
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.spec import prepare
+from featureviz.objectives.goals import prepare
 from featureviz.rng import Rng
 from featureviz.transform import Pipeline
 

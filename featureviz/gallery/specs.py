@@ -18,7 +18,7 @@ from featureviz.gallery.page import describe_versions, draw_card, draw_figure, w
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.spec import as_objective, merge_per_image
+from featureviz.objectives.goals import as_objective, merge_per_image
 from featureviz.rendering import selection
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import evaluate

@@ -1,4 +1,4 @@
-"""Objectives from what a caller asks for: an objective, a list of them, or a spec, the text form of an objective.
+"""Specs: the text form of an objective.
 
 ``parse`` reads a spec, ``repr`` of an objective writes it:
 
@@ -17,19 +17,16 @@ image, ``name(layer, ...)`` calls a function that the caller passes to ``parse``
 from __future__ import annotations
 
 import ast
-import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn, final
 
-from torch import nn
-
-from featureviz.errors import FeaturevizError, InvalidInput, SpecError, unknown
+from featureviz.errors import FeaturevizError, SpecError, unknown
 from featureviz.naming import KINDS
-from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective, PerImage
+from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
-from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron, ObjectiveFactory
+from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
 
 _NAME = r'[\w.]*\w|"[^"]+"'
 _NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?![\w.]*:)")
@@ -41,8 +38,6 @@ _PLACE = re.compile(r"@\s*(?:centre|(\d+)\s*,\s*(\d+))")
 _VECTOR = re.compile(r"\[[-+\d.,eE\s\[\]]*\]")
 _POWER = re.compile(r"\^(\d+\.?\d*)")
 _CLASS = re.compile(r'"([^"]+)"|\w+')  # a label in quotes; an index or a label of one word
-
-Goal = Objective | str | Sequence[Objective | str]
 
 
 def parse(text: str, functions: Mapping[str, ObjectiveFactory] | None = None) -> Objective:
@@ -58,44 +53,6 @@ def parse(text: str, functions: Mapping[str, ObjectiveFactory] | None = None) ->
         UnknownName: the text calls a function that is not in ``functions``.
     """
     return _Parser(text, functions or {}).parse()
-
-
-def as_objective(goal: Goal) -> Objective:
-    """The goal as an objective; each entry of a list is for one image."""
-    if isinstance(goal, Objective):
-        return goal
-    if isinstance(goal, str):
-        return parse(goal)
-    if isinstance(goal, Sequence):
-        return PerImage([as_objective(g) for g in goal])
-    raise InvalidInput(f"{goal!r} was given; expected an objective or a spec such as 'features.12:17'")
-
-
-def prepare(objective: Objective, model: TappedModel) -> Objective:
-    """A copy on the model's device with labels resolved, so that a step needs no work of the host."""
-    holder: Any = nn.ModuleList([copy.deepcopy(objective)])
-    for parent in list(holder.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, Logit):
-                setattr(parent, name, child.resolve(model.labels))
-    return holder.to(model.device)[0]
-
-
-def merge_per_image(objectives: Sequence[Objective]) -> Objective:
-    """One objective for each image; units of the same layer become a single gather.
-
-    >>> merge_per_image([Channel("features.3", 1), Channel("features.3", 7)])
-    features.3:[1, 7]
-    >>> merge_per_image([Channel("features.3", 1), -Channel("features.3", 7)])
-    [features.3:1, -features.3:7]
-    """
-    first, *rest = objectives
-    if not rest:
-        return first
-    same = len({(type(o), o.layers, o.n) for o in objectives}) == 1
-    if same and isinstance(first, (Channel, Gate)):
-        return first.with_units([u for o in objectives if isinstance(o, (Channel, Gate)) for u in o.units])
-    return PerImage(objectives)
 
 
 @final

@@ -21,7 +21,7 @@ from featureviz.image.start import MakeImages, start_images
 from featureviz.network.in_force import interventions_on
 from featureviz.network.model import TappedModel, tapped
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.spec import Goal, as_objective
+from featureviz.objectives.goals import Goal, as_objective
 from featureviz.rendering.held_out import evaluate
 from featureviz.rendering.presets import STEPS
 from featureviz.rendering.rendering import Rendering

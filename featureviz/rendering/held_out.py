@@ -13,8 +13,9 @@ from featureviz.errors import InvalidInput
 from featureviz.network.activations import Rows
 from featureviz.network.model import TappedModel, tapped
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.gate_leaves import Gate, GateContrast, GatedChannel, GateValue, Quadrant
-from featureviz.objectives.spec import Goal, as_objective, prepare
+from featureviz.objectives.gate_leaves import Gate, GatedChannel, GateValue
+from featureviz.objectives.goals import Goal, as_objective, prepare
+from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.rng import HELD_OUT, Rng
 from featureviz.transform import Pipeline, robust
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from featureviz.errors import InvalidInput, NonFinite
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.spec import Goal, as_objective
+from featureviz.objectives.goals import Goal, as_objective
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import evaluate
 from featureviz.rendering.rendering import Rendering

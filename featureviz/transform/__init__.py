@@ -2,6 +2,7 @@
 
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.pipeline import Pipeline
-from featureviz.transform.standard import Flip, Jitter, Noise, Rotate, Scale, robust
+from featureviz.transform.pixelwise import Noise
+from featureviz.transform.warps import Flip, Jitter, Rotate, Scale, robust
 
 __all__ = ["Flip", "Jitter", "Noise", "Pipeline", "Pixelwise", "Rotate", "Scale", "Transform", "Warp", "robust"]

@@ -11,7 +11,7 @@ from featureviz.ascent.ascent import Ascent
 from featureviz.errors import ModelError
 from featureviz.image import FourierImage
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.spec import as_objective
+from featureviz.objectives.goals import as_objective
 from featureviz.rng import Rng
 from featureviz.transform import Noise, robust
 from tests.conftest import TinySE

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import featureviz as fv
 from featureviz.errors import InvalidInput, SpecError, UnknownName
-from featureviz.objectives.spec import merge_per_image
+from featureviz.objectives.goals import merge_per_image
 
 
 @fv.objective

@@ -15,7 +15,7 @@ from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
 from featureviz.network.taps import GATED, hide_from_modes
-from featureviz.objectives.spec import Goal
+from featureviz.objectives.goals import Goal
 
 
 def grad_cam(model: TappedModel, objective: Goal, images: Tensor, site: str | GateSite) -> Tensor:

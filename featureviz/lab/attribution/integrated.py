@@ -17,7 +17,7 @@ from featureviz.lab.attribution.score_function import ScoreFunction, enable_grad
 from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
-from featureviz.objectives.spec import Goal
+from featureviz.objectives.goals import Goal
 
 GREY, BLACK, BLURRED = BASELINES = ("grey", "black", "blurred")
 PARTS = ("total", "content", "gate")

@@ -14,7 +14,7 @@ from featureviz.network.activations import Activations, Rows
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.redirect import is_redirected
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.spec import Goal, as_objective, prepare
+from featureviz.objectives.goals import Goal, as_objective, prepare
 from featureviz.rng import Rng
 from featureviz.transform import Pipeline, robust
 

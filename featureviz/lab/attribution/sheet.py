@@ -23,7 +23,7 @@ from featureviz.lab.draw.sheet import ColorBar, draw_sheet
 from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
-from featureviz.objectives.spec import Goal, as_objective
+from featureviz.objectives.goals import Goal, as_objective
 
 _PANEL, _SHARE = 224, 0.998  # pixels; the share of the values inside the colour scale
 _SMOOTH = 1 / 40  # of the height: single pixels of a gradient cannot be seen

@@ -30,7 +30,8 @@ from featureviz.lab.statistics.pictures import Source
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
 from featureviz.objectives.algebra import Objective, PerImage
-from featureviz.objectives.gate_leaves import Gate, PreGate, Quadrant
+from featureviz.objectives.gate_leaves import Gate, PreGate
+from featureviz.objectives.quadrant import Quadrant
 from featureviz.rendering.entry import render
 from featureviz.rendering.rendering import Rendering
 

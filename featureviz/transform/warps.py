@@ -1,4 +1,4 @@
-"""The transforms of this library: shift, scale, rotation, flip, each given by its matrix, and noise."""
+"""Warps: shift, scale, rotation and flip, each given by its matrix; and the default pipeline made of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
-from featureviz.transform.base import Draw, Pixelwise, Transform, Warp
+from featureviz.transform.base import Transform, Warp
 from featureviz.transform.functional import rotation, scaling, translation
 
 
@@ -66,28 +66,6 @@ class Flip(Warp):
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         u = rng.uniform()
         return scaling(torch.where(u < self.p, -1.0, 1.0), torch.ones_like(u))
-
-
-@final
-class Noise(Pixelwise):
-    """Add normal noise of standard deviation ``sd`` to every value; the image's range is 0 to 1."""
-
-    def __init__(self, sd: float = 0.02, channels: int = 3) -> None:
-        super().__init__()
-        self.channels = channels
-        if not sd >= 0:
-            raise InvalidInput(f"Noise got sd={sd}; expected at least 0")
-        self.sd = float(sd)
-
-    def draw(self, rng: Rng, size: tuple[int, int]) -> Draw:
-        return (rng.normal((self.channels, *size)),)
-
-    def transform(self, images: Tensor, draw: Draw) -> Tensor:
-        if images.shape[1] != self.channels:
-            raise InvalidInput(
-                f"Noise was made for {self.channels} channels, the image has {images.shape[1]}; set channels="
-            )
-        return images + self.sd * draw[0].to(images.dtype)
 
 
 def _check_minimum(minimum: float, value: float, name: str) -> float:

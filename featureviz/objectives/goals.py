@@ -1,0 +1,56 @@
+"""What a caller may ask for: an objective, a spec, or a list of them; made ready for a model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from featureviz.errors import InvalidInput
+from featureviz.network.model import TappedModel
+from featureviz.objectives.algebra import Objective, PerImage
+from featureviz.objectives.gate_leaves import Gate
+from featureviz.objectives.leaves import Channel, Logit
+from featureviz.objectives.spec import parse
+
+Goal = Objective | str | Sequence[Objective | str]
+
+
+def as_objective(goal: Goal) -> Objective:
+    """The goal as an objective; each entry of a list is for one image."""
+    if isinstance(goal, Objective):
+        return goal
+    if isinstance(goal, str):
+        return parse(goal)
+    if isinstance(goal, Sequence):
+        return PerImage([as_objective(g) for g in goal])
+    raise InvalidInput(f"{goal!r} was given; expected an objective or a spec such as 'features.12:17'")
+
+
+def prepare(objective: Objective, model: TappedModel) -> Objective:
+    """A copy on the model's device with labels resolved, so that a step needs no work of the host."""
+    holder: Any = nn.ModuleList([copy.deepcopy(objective)])
+    for parent in list(holder.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Logit):
+                setattr(parent, name, child.resolve(model.labels))
+    return holder.to(model.device)[0]
+
+
+def merge_per_image(objectives: Sequence[Objective]) -> Objective:
+    """One objective for each image; units of the same layer become a single gather.
+
+    >>> merge_per_image([Channel("features.3", 1), Channel("features.3", 7)])
+    features.3:[1, 7]
+    >>> merge_per_image([Channel("features.3", 1), -Channel("features.3", 7)])
+    [features.3:1, -features.3:7]
+    """
+    first, *rest = objectives
+    if not rest:
+        return first
+    same = len({(type(o), o.layers, o.n) for o in objectives}) == 1
+    if same and isinstance(first, (Channel, Gate)):
+        return first.with_units([u for o in objectives if isinstance(o, (Channel, Gate)) for u in o.units])
+    return PerImage(objectives)
