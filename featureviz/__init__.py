@@ -17,7 +17,7 @@ from featureviz.network.execution.executor import Executor
 from featureviz.network.model import TappedModel, layers
 from featureviz.network.redirect import redirected
 from featureviz.network.site import GateSite
-from featureviz.objectives.algebra import Objective, PerImage, sum
+from featureviz.objectives.algebra import Objective, PerImage
 from featureviz.objectives.function import objective
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
@@ -37,7 +37,7 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     "load", "wrap", "layers", "gates", "TappedModel", "GateSite",
     # what to ask for: objectives and their algebra
     "Channel", "Neuron", "Direction", "Logit", "DeepDream", "Gate", "GateValue", "GateContrast", "GatedChannel",
-    "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse", "sum",
+    "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse",
     # what moves: images and the views of them
     "FourierImage", "PixelImage", "Parameterization", "transform",
     # rendering

@@ -21,6 +21,8 @@ from featureviz.objectives.goals import prepare
 from featureviz.rng import Rng
 from featureviz.transform import Pipeline
 
+OnStep = Callable[["Ascent"], None]
+
 
 @final
 class Ascent:
@@ -39,7 +41,7 @@ class Ascent:
         runtime: precision, compilation and redirected gradients. Who wants a captured step makes a ``CudaGraphStep``.
 
     ``scores`` is ``[steps, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient is
-    not finite moves nothing; :meth:`check` then raises. A batch goes through the network in ``microbatches``: on a CPU
+    not finite moves nothing; ``check`` then raises. A batch goes through the network in ``microbatches``: on a CPU
     a few views at a time, which is quickest, and on any device halved until they fit into memory. The images are the
     same.
     """
@@ -116,21 +118,14 @@ class Ascent:
                 else:
                     group["lr"] = lr
 
-    def run(
-        self,
-        steps: int,
-        every: int = 1,
-        on: Callable[[Ascent], None] | None = None,
-        step: Callable[[], None] | None = None,
-    ) -> None:
-        """``steps`` steps; after each ``every`` of them and after the last, :meth:`check`, then ``on(self)``.
+    def run(self, steps: int, every: int = 1, on: OnStep | None = None, step: Callable[[], None] | None = None) -> None:
+        """Take ``steps`` steps. After each ``every`` of them, and after the last, call ``check`` and ``on(self)``.
 
-        ``step`` is done in the place of :meth:`step`, as a captured one.
+        ``step`` is called in the place of ``self.step``, such as a captured one.
         """
         if self.steps_done + steps > len(self.scores):
             raise InvalidInput(
-                f"{self.steps_done} + {steps} steps were asked for; this Ascent was made for {len(self.scores)}: give"
-                " it more steps"
+                f"{self.steps_done} + {steps} steps were given; this Ascent was made for {len(self.scores)}: give more"
             )
         for i in range(1, steps + 1):
             (step or self.step)()
@@ -140,7 +135,7 @@ class Ascent:
                     on(self)
 
     def check(self) -> None:
-        """Raise :class:`NonFinite` if a step has failed; synchronises with the host."""
+        """Raise ``NonFinite`` if a step has failed; synchronises with the host."""
         failed = int(self.failed_at)
         if failed >= 0:
             self.rng.advance(failed - self.steps_done)

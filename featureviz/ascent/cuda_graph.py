@@ -29,17 +29,14 @@ class Uncapturable(InvalidInput):
 class CudaGraphStep:
     """``ascent.step()`` without Python: recorded in CUDA graphs, replayed by one launch.
 
-    Whatever a step reads or writes stays where it is: leaves, optimizer state, the step that decides the random views,
-    scores, and the objective's indices. So every replay draws new views.
+    All that a step reads or writes stays in its place on the device: leaves, optimizer state, scores, and the step that
+    decides the random views. So every replay draws new views. The first steps, whose gradients are redirected, run
+    other kernels and have a graph of their own. The very first step runs eagerly, since an optimizer makes its state in
+    it. A recording is compared with an eager step before it is used.
 
-    The first steps, whose gradients are redirected, have a graph of their own, for they run other kernels; eagerly
-    they would take most of the time of a short render. The very first step runs eagerly, since an optimizer makes its
-    state in it. A recording is compared with an eager step before it is trusted.
+    Numbers of Python are recorded: a later change of an optimizer's option has no effect, except of its learning rate.
 
-    Numbers of Python are recorded as they are: a later change of an optimizer's option, but for its learning rate, has
-    no effect.
-
-    Raises :class:`Uncapturable` with what ``why_not`` names.
+    Raises ``Uncapturable`` with what ``why_not`` names.
     """
 
     def __init__(self, ascent: Ascent) -> None:

@@ -17,12 +17,11 @@ def headroom(device: torch.device) -> Tensor:
     """A block of memory that an ascent on ``device`` keeps as long as it lasts, so that steps keep their memory.
 
     A step on a CPU frees some hundred megabytes. glibc returns what is on top of the heap to the system, and the next
-    step gets it back page by page; each page is a fault and is filled with zeros. This takes a third of the time of a
-    MobileNetV3. While a block lies on top of the heap, freed memory below it stays with the process. No setting of
-    glibc is changed. The block is never written to, so it takes addresses and no memory. When the block is deleted, the
-    system gets back all that is not in use.
+    step gets it back page by page, each filled with zeros. This takes a third of the time of a MobileNetV3. While a
+    block lies on top of the heap, freed memory below it stays with the process. The block is never written to, so it
+    takes addresses and no memory. When it is deleted, the system gets back all that is not in use.
 
-    The block is empty on other devices, and on systems other than Linux, where memory works in another way.
+    The block is empty on other devices, and on systems other than Linux.
 
     >>> block = headroom(torch.device("cpu"))  # del block, after the last step
     """

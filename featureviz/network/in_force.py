@@ -1,7 +1,7 @@
-"""Interventions: what now changes a model's gates, as values on a context variable.
+"""Interventions in force: what changes a model's gates now, as values on a context variable.
 
-A context variable belongs to one thread and to one ``with`` block. So an intervention of one thread never enters
-another thread's render, and nothing has to be taken off a network when the block ends.
+The variable belongs to one thread. So an intervention never enters the render of another thread, and nothing has to be
+removed from a network when the ``with`` block ends.
 """
 
 from __future__ import annotations

@@ -15,9 +15,8 @@ from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, height_width
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.in_force import interventions_on
-from featureviz.network.private_copy import private_copy
 from featureviz.network.redirect import is_redirected
-from featureviz.network.running import ForwardFn, RunningCopy, failed
+from featureviz.network.running import RunningCopy, failed
 from featureviz.network.site import Gates
 from featureviz.network.taps import BOTTLENECK, GATE, GATE_VALUE, GATED, INPUT, OUTPUT, PRE_GATE, Layer, Tap, survey
 
@@ -29,9 +28,8 @@ T = TypeVar("T")
 class TappedModel(nn.Module):
     """A private, frozen copy of a network that reads named layers and stops at the deepest one wanted.
 
-    The copy shares the weights' memory with the caller's network and nothing else: its flags, modes, hooks and
-    gradients stay as they are. Normalisation is ``(x - mean) / std``. The model may be shared between threads: every
-    forward runs on a copy of its own (:class:`RunningCopy`), which is thrown away.
+    The copy shares the memory of the weights with the caller's network, which does not change. Threads may share the
+    model: every forward runs on a ``RunningCopy`` of its own, which is thrown away.
 
     ``forward(x, layers) -> Activations``; x is ``[M,C,H,W]`` in [0,1]. A layer is a module's path, or ``"input"``
     (x itself), ``"output"`` (what the network returns), or something of a gated block: ``"gate:SITE"`` (its logits
@@ -39,34 +37,26 @@ class TappedModel(nn.Module):
     ``[M,C,H,W]``), ``"bottleneck:SITE"`` (its hidden units, ``[M,r]``).
 
     Args:
-        net: any ``nn.Module``.
+        running: the private copy of the network; ``fv.wrap`` makes it.
         find_gates: finds the gated blocks of a model that it may hook and patch.
-        mean, std, size, labels, forward_fn, channels, name: as for ``fv.wrap``.
+        size: the input the network wants: a number for the short side, (height, width), or None for any.
+        labels: class names.
+        channels: image channels.
     """
 
     def __init__(
         self,
-        net: nn.Module,
+        running: RunningCopy,
         find_gates: Callable[[TappedModel], Gates],
         *,
-        mean: Sequence[float] | float | None = None,
-        std: Sequence[float] | float | None = None,
         size: Size | None = None,
         labels: Sequence[str] | None = None,
-        forward_fn: ForwardFn | None = None,
         channels: int = 3,
-        name: str = "",
     ) -> None:
         super().__init__()
-        net, name = private_copy(net), name or type(net).__name__
-        device = next((p.device for p in net.parameters()), torch.device("cpu"))
-        deviation = _per_channel(std, 1.0, channels, "std")
-        if bool((deviation <= 0).any()):
-            raise InvalidInput(f"std={std} was given; expected positive numbers")
-        center = _per_channel(mean, 0.0, channels, "mean").to(device)
-        self.running = RunningCopy(net, center, deviation.to(device), forward_fn, name)
-        self.size, self.labels, self.channels, self.name = size, labels, channels, name
-        self.key = uuid4().hex  # the same for copies: what is in force for one is in force for all
+        self.running, self.name = running, running.name
+        self.size, self.labels, self.channels = size, labels, channels
+        self.key = uuid4().hex  # copies have the same key, so interventions on one act on all
         self._find_gates, self._gates = find_gates, None
         self._tables: dict[tuple[int, int], tuple[dict[str, Layer], Exception | None]] = {}
         self._cache: dict[Callable[..., Any], Any] = {}
@@ -74,7 +64,7 @@ class TappedModel(nn.Module):
 
     @property
     def net(self) -> nn.Module:
-        """The private copy of the network. To hook it, take an :meth:`isolated` one."""
+        """The private copy of the network. To hook it, take an ``isolated`` one."""
         return self.running.net
 
     @property
@@ -180,9 +170,9 @@ class TappedModel(nn.Module):
 
     @property
     def gates(self) -> Gates:
-        """The SE gates, found and checked once, on a copy that takes the place of the private one when that is done."""
+        """The SE gates. They are found once, on a copy, which then replaces the private copy."""
         if self._gates is None:
-            scratch = copy.copy(self)  # what discovery hooks and patches is its own
+            scratch = copy.copy(self)  # discovery hooks and patches this one
             scratch.__dict__.update(_modules=dict(self._modules), _tables={}, _cache={})
             scratch.running = self.running.twin()
             found = self._find_gates(scratch)
@@ -191,27 +181,27 @@ class TappedModel(nn.Module):
         return self._gates
 
     def noise_images(self, n: int = 1, size: tuple[int, int] | None = None) -> Tensor:
-        """``[n,C,H,W]`` of uniform noise, the same each time, to look inside with; at the network's own size."""
+        """``[n,C,H,W]`` of uniform noise, always the same; by default of the network's own size."""
         generator = torch.Generator().manual_seed(0)
         return torch.rand(n, self.channels, *(size or self.probe_size), generator=generator).to(self.device)
 
     def cached(self, make: Callable[[TappedModel], T]) -> T:
-        """``make(self)``, made once for these weights: what is prepared for them is kept with them."""
+        """``make(self)``, which is called once; the result is kept with the model."""
         if make not in self._cache:
             self._cache[make] = make(self)
         return self._cache[make]
 
     def forget_layers(self) -> None:
-        """Learn anew which modules run: the copy was patched."""
+        """Learn again which modules run, after the copy was patched."""
         self._tables.clear()
 
     @property
     def probe_size(self) -> tuple[int, int]:
-        """Height and width of the input that the network is asked about its layers with."""
+        """Height and width of the images on which layers and gates are learnt."""
         return self.input_size((224, 224))
 
     def _ran(self, size: tuple[int, int]) -> tuple[dict[str, Layer], Exception | None]:
-        """The modules that run on one image of ``size``, and what stopped the forward, if anything did; learnt once."""
+        """The modules that run on an image of ``size``, and the error that stopped the forward, if any; learnt once."""
         if size not in self._tables:
             twin = self.running.twin()
             self._tables[size] = survey(twin.net, lambda: twin.call(self._grey(size)))
@@ -233,11 +223,3 @@ def tapped(model: TappedModel) -> TappedModel:
     raise InvalidInput(
         f"a {type(model).__name__} was given for the model; wrap it first: fv.wrap(net, mean=..., std=..., size=...)"
     )
-
-
-@torch.inference_mode(False)
-def _per_channel(value: Sequence[float] | float | None, default: float, channels: int, what: str) -> Tensor:
-    numbers = torch.as_tensor(default if value is None else value, dtype=torch.float32).flatten()
-    if len(numbers) not in (1, channels):
-        raise InvalidInput(f"{what}={value} was given; expected a number, or {channels} of them")
-    return numbers.expand(channels).clone().view(1, channels, 1, 1)

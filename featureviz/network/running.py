@@ -21,15 +21,8 @@ ForwardFn = Callable[[nn.Module, Tensor], Any]
 class RunningCopy(nn.Module):
     """A network with modules of its own, over weights that it shares: ``forward_fn(net, (x - mean) / std)``.
 
-    Whoever needs hooks takes a :meth:`twin`, hooks that, and throws it away. So nobody waits for anybody, and nothing
-    has to be cleaned up.
-
-    Args:
-        net: the network, which this object owns.
-        mean: ``[1,C,1,1]``, subtracted from the images.
-        std: ``[1,C,1,1]``, by which they are divided then.
-        forward_fn: ``forward_fn(net, x)`` in the place of ``net(x)``.
-        name: what errors call the network.
+    ``mean`` and ``std`` are ``[1,C,1,1]``. Without ``forward_fn`` the call is ``net(...)``. Hooks are set on a twin, and
+    it is thrown away. So threads do not disturb each other, and no hook has to be removed.
     """
 
     def __init__(self, net: nn.Module, mean: Tensor, std: Tensor, forward_fn: ForwardFn | None, name: str) -> None:
@@ -46,7 +39,7 @@ class RunningCopy(nn.Module):
         return twin
 
     def forward(self, x: Tensor, *, redirect: bool = False) -> Any:
-        """What the network returns for ``[M,C,H,W]`` in [0,1]; its errors become :class:`ModelError`."""
+        """What the network returns for ``[M,C,H,W]`` in [0,1]; its errors become ``ModelError``."""
         try:
             return self.call(x, redirect=redirect)
         except Exception as error:  # the network's own, whatever it is
@@ -55,7 +48,7 @@ class RunningCopy(nn.Module):
             raise failed(self.name, x, error) from error
 
     def call(self, x: Tensor, *, redirect: bool = False) -> Any:
-        """As :meth:`forward`, with the network's own errors."""
+        """As ``forward``, with the network's own errors."""
         parameter = next(self.net.parameters(), self.mean)
         x = ((x - self.mean) / self.std).to(parameter.dtype)
         with Redirection() if redirect else nullcontext():

@@ -171,16 +171,6 @@ class PerImage(_Combination):
         return selected[0] if len(selected) == 1 else PerImage(selected)
 
 
-def sum(objectives: Iterable[Objective]) -> Objective:
-    """The sum of any number of objectives, as one flat expression.
-
-    >>> from featureviz.objectives.leaves import Channel
-    >>> sum(Channel("features.3", c) for c in range(3))
-    features.3:0 + features.3:1 + features.3:2
-    """
-    return _combine([(1.0, o) for o in objectives])
-
-
 def _combine(terms: Iterable[tuple[float, Objective | float]]) -> Linear:
     """The weighted sum; sums inside it are expanded and numbers are added up."""
     flat: list[tuple[float, Objective]] = []

@@ -26,12 +26,7 @@ def best_of(n: int, model: TappedModel, objective: Goal, *, seed: int = 0, **opt
     time. Where images depend on each other all of one render are kept. ``recipe["seeds"]`` holds the seed of each
     image.
 
-    Args:
-        n: how many renders, from 1.
-        model: as for ``fv.render``.
-        objective: as for ``fv.render``.
-        seed: of the first render.
-        options: the others of ``fv.render``.
+    ``n`` is how many renders there are, from 1; ``seed`` is that of the first. All else is as for ``fv.render``.
 
     Ctrl-C returns the best of the renders that had ended; a render that was cut short does not compete, unless it is
     the first one. If a score of a later one is not finite, ``NonFinite`` is raised with the best of those before.

@@ -19,22 +19,19 @@ from featureviz.network.redirect import is_redirected
 
 @final
 class Executor:
-    """``executor(views, rows) -> Activations``: what ``model(views, layers, rows)`` gives, sooner.
+    """``executor(views, rows) -> Activations``: what ``model(views, layers, rows)`` gives, faster.
 
-    It owns the copy that it runs, and is thrown away with it. Interventions that are in force when it is made act on
-    every forward; then, and where the caller's network has hooks of its own, the network runs as it is. Otherwise its
-    batch norms are folded and its weights lie as the device likes them (:class:`FusedCopies`).
+    It owns the copy that it runs, with the interventions that are in force when it is made. While there are any, or if
+    the caller's network has hooks, the network runs as it is. Otherwise a fused copy of it runs.
 
     Args:
         model: the network.
-        layers: what is wanted of it.
-        size: height and width of the views.
-        precision: ``"bfloat16"`` runs convolutions and matrix products in bfloat16 (autocast), but what makes a gate
-            of its squeeze in float32; activations come out in float32 either way.
-        compile: hand the network to ``torch.compile``, once for each number of views (tens of seconds on a CPU, kept
-            with the model). A network that cannot be compiled runs as it is, with a warning.
-
-    Views are ``[M,C,h,w]`` in [0,1], as for the model.
+        layers: what is read.
+        size: height and width of the views ``[M,C,h,w]``, which are in [0,1].
+        precision: ``"bfloat16"`` is an autocast; the layers from a squeeze to its gate stay in float32. Activations
+            come out in float32.
+        compile: use ``torch.compile``, once for each number of views; this takes tens of seconds on a CPU and is kept
+            with the model. A network that cannot be compiled runs as it is, with a warning.
 
     >>> import featureviz as fv, torch
     >>> executor = Executor(fv.load("embedded"), ["features.3"], (64, 64))
