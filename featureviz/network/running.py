@@ -21,8 +21,8 @@ ForwardFn = Callable[[nn.Module, Tensor], Any]
 class RunningCopy(nn.Module):
     """A network with modules of its own, over weights that it shares: ``forward_fn(net, (x - mean) / std)``.
 
-    ``mean`` and ``std`` are ``[1,C,1,1]``. Without ``forward_fn`` the call is ``net(...)``. Hooks are set on a twin, and
-    it is thrown away. So threads do not disturb each other, and no hook has to be removed.
+    ``mean`` and ``std`` are ``[1,C,1,1]``. Without ``forward_fn`` the call is ``net(...)``. Hooks are set on a twin,
+    which is thrown away. So threads do not disturb each other, and no hook has to be removed.
     """
 
     def __init__(self, net: nn.Module, mean: Tensor, std: Tensor, forward_fn: ForwardFn | None, name: str) -> None:
