@@ -15,7 +15,7 @@ from featureviz.ascent.capturable import set_up, why_not
 from featureviz.errors import FeaturevizError, InvalidInput
 
 WARM_UP = 3  # steps before a recording: libraries choose their kernels, compilers compile, memory finds its places
-WORTH = 96  # steps from which on "auto" captures: recording takes about a second, as long as so many eager steps
+WORTH = 32  # steps from which on "auto" captures: recording takes as long as ten to twenty eager steps
 TOLERANCE = {False: 1e-2, True: 5e-2}  # of the largest number: resampling adds its gradients in any order
 # A recording empties the caches of every device when it begins, which must not happen during another one.
 _ONE_AT_A_TIME = threading.Lock()

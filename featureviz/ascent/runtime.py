@@ -20,7 +20,7 @@ class Runtime:
         precision: of the network, ``"float32"`` or ``"bfloat16"``; image, views and scores are float32 anyway.
         compile: whether to compile the network, which takes tens of seconds, once for each shape; ``"auto"`` does so
             where at least 20,000 views are asked for.
-        capture: whether to replay the step from a CUDA graph; ``"auto"`` does so on a CUDA device where at least 96
+        capture: whether to replay the step from a CUDA graph; ``"auto"`` does so on a CUDA device where at least 32
             steps are asked for. What cannot be captured is named in a warning and runs eagerly.
         redirect: how many of the first steps send gradients through activations that are dead for a whole image, as
             Lucid does. Where none is dead nothing changes.

@@ -78,7 +78,7 @@ def test_fixed_gates_have_no_gradient(embedded: fv.TappedModel) -> None:
             profile = gradient_path_profile(embedded, "logit:285", image, [SITE, "features.4.block.2"])
         assert torch.equal(profile[SITE].gate, torch.zeros(1, 3, 96, 96))
         assert profile[SITE].gate_share == 0
-        assert torch.equal(profile[SITE].content, profile[SITE].total)
+        torch.testing.assert_close(profile[SITE].content, profile[SITE].total)  # two forwards may round differently
         assert profile["features.4.block.2"].gate_share > 0  # the others are whole
     with fv.clamp(embedded, SITE, 0.5, units=list(range(160))):
         half = gradient_paths(embedded, "logit:285", image, SITE)
