@@ -161,7 +161,7 @@ def _draw_distribution(e: Entry) -> str:
     low, high = e["reach"]["down"]["bound"], e["reach"]["up"]["bound"]
     if low is not None:
         ends = draw_row(axis, quantiles.values(), [(low, "soft"), (high, "soft")])
-        rows.append(draw_line("mixtures", "", ends, f"{_signed(low)} to", _signed(high)))
+        rows.append(draw_line("mixtures", "", ends, f"{_signed(low)} to {_signed(high)}"))
     return _draw_section(
         "Renders compared with natural pictures",
         f"The histogram shows the gate's logit on {n['images']:,} natural pictures; below it are logits and the gate's"
