@@ -50,10 +50,10 @@ def positive_int(text: str) -> int:
 def protect_specs(arguments: Sequence[str]) -> list[str]:
     """Arguments in which argparse does not take a spec with a leading minus for an option: a space precedes it.
 
-    >>> protect_specs(["render", "-gate:a:1", "--out", "x"])
-    ['render', ' -gate:a:1', '--out', 'x']
+    >>> protect_specs(["render", "-gate:a:1", "-2*a:1", "--seed", "-3"])
+    ['render', ' -gate:a:1', ' -2*a:1', '--seed', '-3']
     """
-    return [f" {a}" if re.match(r"-[^-\d].", a) else a for a in arguments]
+    return [f" {a}" if re.match(r"-(?!-)(?!\d*\.?\d+$)..", a) else a for a in arguments]
 
 
 def run_command(program: str, work: Callable[[], object]) -> int:

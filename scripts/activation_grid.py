@@ -30,7 +30,9 @@ def read_photograph(path: str | None, size: Size, default: str = "astronaut.png"
         try:
             import skimage  # pyright: ignore[reportMissingImports]
         except ImportError as error:
-            raise fv.FeaturevizError("scikit-image, which has a picture, is not installed; give --image") from error
+            raise fv.FeaturevizError(
+                "scikit-image, which has a picture, is not installed; give --image, or pip install '.[scripts]'"
+            ) from error
         path = str(Path(skimage.__path__[0]) / "data" / default)
     try:
         return read_picture(path, size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import zlib
 from pathlib import Path
 
@@ -33,7 +34,10 @@ def read_sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.
     best: dict[str, tuple[int, Path]] = {}
     for folder in folders:
         if folder == "skimage":
-            import skimage  # pyright: ignore[reportMissingImports]
+            try:
+                import skimage  # pyright: ignore[reportMissingImports]
+            except ImportError:
+                sys.exit("scikit-image, which has photographs, is not installed; pip install '.[scripts]'")
 
             folder = str(Path(skimage.__path__[0]) / "data")
         for path in sorted(Path(folder).rglob("*")):

@@ -1,4 +1,4 @@
-"""The co-gating modes of a block: directions in which its gates vary together, rendered and block_modes in pictures.
+"""The co-gating modes of a block: directions in which its gates vary together, rendered, and shown with pictures.
 
     python scripts/modes.py embedded features.9.block.2 --images CROPS --out out
     python scripts/modes.py embedded features.9.block.2 --images CROPS --method nmf --count 8 --out out

@@ -6,13 +6,14 @@
 CROPS is a folder of natural pictures; scripts/natural_crops.py makes one. For each gate the script gives the logits of
 pictures, the lowest and highest logit of mixtures of their squeezes and of all natural squeezes
 (featureviz.lab.reachable_range), and the logit that renders of -Gate and Gate reach on held-out views. It also gives
-the distance of the renders' squeezes from the natural mean in radii; up to 1 is natural. The verdicts:
+the distance of the renders' squeezes from the natural mean in radii; up to 1 is natural. The verdict
+is the first of these that applies:
 
+    past natural bound    the logit is beyond that of any natural squeeze
     reached               the render shuts the gate (value <= 0.01) or opens it (>= 0.99)
-    failed ascent         it does not, and a mixture of pictures' squeezes goes further than the render
-    past all pictures     it does not, but goes further than any such mixture
-    impossible            it does not, and no natural squeeze would
-    past natural bound    its logit is beyond that of any natural squeeze
+    impossible            no natural squeeze shuts or opens it
+    past all pictures     the render goes further than any mixture of pictures' squeezes
+    failed ascent         a mixture of pictures' squeezes goes further than the render
 
 A natural squeeze lies in the ellipsoid that contains 99.9 % of the pictures' squeezes. Whether a picture has it is
 another question: in a block of many channels most of that ellipsoid is far from any picture. The script writes

@@ -3,7 +3,7 @@
     python scripts/se_block.py embedded features.9.block.2 --out out
     python scripts/se_block.py torchvision:efficientnet_b0 features.6.0.block.2 --image picture.jpg --out out
 
-The script writes maps.png, weights.png and effective.png (the Jacobian from squeeze to gates). If a block does not have
+The script writes maps.png, weights.png and jacobian.png (the Jacobian from squeeze to gates). If a block does not have
 one of them, the script says so and its exit status is 2.
 """
 
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("site", help="a gated block, as `featureviz gates MODEL` lists them")
     parser.add_argument("--channels", type=positive_int, default=14, help="in maps.png, those that change most")
     parser.add_argument("--scale", choices=["each", "shared"], default="each", help="of the colours in maps.png")
-    parser.add_argument("--order", choices=["modes", "natural"], default="modes", help="of effective.png")
+    parser.add_argument("--order", choices=["modes", "natural"], default="modes", help="of jacobian.png")
     args = parser.parse_args()
     try:
         out, model = check_writable(args.out), load_model(args)
@@ -40,7 +40,7 @@ def main() -> int:
     pictures: dict[str, Callable[[], Tensor]] = {
         "maps": lambda: maps.picture(args.channels, scale=args.scale),
         "weights": lambda: gate_weights(model, args.site).picture(),
-        "effective": lambda: gate_jacobian(model, args.site, squeeze).picture(args.order),
+        "jacobian": lambda: gate_jacobian(model, args.site, squeeze).picture(args.order),
     }
     status = 0
     for name, make_picture in pictures.items():

@@ -34,11 +34,11 @@ class Ascent:
         image: the parameterization whose leaves move; moved to the model's device.
         transforms: the robustness pipeline.
         views: random views of an image in a step.
-        steps: how many steps there will be; schedules reach their end with the last one.
+        steps: how many steps there will be, which is the length of schedules.
         optimizer: makes the optimizer from the leaves; it minimises the negated score. Adam, if left out.
         seed: of the random views.
         image_ids: the number of each image, which with the seed decides its views; 0, 1, 2... if left out.
-        runtime: precision, compilation and redirected gradients. Who wants a captured step makes a ``CudaGraphStep``.
+        runtime: precision, compilation and redirected gradients. For a captured step make a ``CudaGraphStep``.
 
     ``scores`` is ``[steps, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient is
     not finite moves nothing; ``check`` then raises. A batch goes through the network in ``microbatches``: on a CPU

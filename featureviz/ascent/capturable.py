@@ -36,7 +36,7 @@ def why_not(ascent: Ascent) -> list[str]:
         with host_traffic() as found:
             ascent.score_and_gradient()
         if found:
-            reasons += [r for r in _located(ascent) if not (drawn and r.startswith("the transforms"))]
+            reasons += [r for r in _located(ascent) if not (drawn and r.startswith("a transform"))]
     return reasons
 
 
@@ -57,7 +57,7 @@ def _optimizer(optimizer: torch.optim.Optimizer) -> list[str]:
         return []
     if isinstance(optimizer, torch.optim.SGD):
         fused = all(group["fused"] for group in optimizer.param_groups)
-        return [] if fused else [f"the optimizer {name} reads its learning rate on the host, but with fused=True"]
+        return [] if fused else [f"the optimizer {name} reads its learning rate on the host; make it with fused=True"]
     able = all("capturable" in group for group in optimizer.param_groups)
     return [] if able else [f"the optimizer {name} needs the host; Adam, AdamW, NAdam, RAdam and RMSprop do not"]
 
@@ -87,7 +87,7 @@ def _located(ascent: Ascent) -> list[str]:
     with torch.enable_grad():
         images = watched(f"the image {type(a.image).__name__}", a.image)
         seen, rng = images.detach()[part.images].requires_grad_(), part.rng.restart()
-        views = watched("the transforms: one", a.pipeline, seen, rng, a.size)
+        views = watched("a transform", a.pipeline, seen, rng, a.size)
         activations = watched(f"the network {a.model.name}", a.executor, views, part.rows)
         for leaf in a.objective.leaves():
             watched(f"the objective {leaf.spec}", leaf, activations)

@@ -34,7 +34,7 @@ def microbatches(rng: Rng, n: int, images: int, views: int, device: torch.device
 
 
 def first_size(n: int, views: int, size: tuple[int, int], device: torch.device, across_batch: bool) -> tuple[int, int]:
-    """How many images, and views of each, go through the network together before memory has had its say.
+    """How many images, and views of each, go through the network together, unless memory is full.
 
     On a CPU a few at a time are quickest; elsewhere, and where images depend on each other, it is all of them.
     """

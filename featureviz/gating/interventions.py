@@ -93,7 +93,7 @@ def resample(model: TappedModel, sites: Sites, order: Sequence[int], units: Unit
 
 
 def stop_gradient(model: TappedModel, sites: Sites, units: Units | None = None) -> Changed:
-    """Keep the gates' values but stop their gradient, so that gradients flow through the content alone."""
+    """Keep the gates' values but stop their gradient, so that gradients flow through the map x alone."""
     return _intervene(model, sites, units, Tensor.detach, "stop_gradient")
 
 

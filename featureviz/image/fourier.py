@@ -62,7 +62,6 @@ class FourierImage(Parameterization):
         self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
         start = None if image is None else check_start(image, n, channels, size)
         self.size = height_width(128 if size is None else size) if start is None else (start.shape[-2], start.shape[-1])
-        self.decay = decay
         self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
         if start is None:
             leaf = draw_noise((n or 1, channels, *self.scale.shape, 2), sd, seed, image_ids)

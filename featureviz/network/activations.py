@@ -90,7 +90,7 @@ class Activations(Mapping[str, Tensor]):
             return a.index_select(1, index).squeeze(1)
         if max(self.rows.images) >= len(units):
             raise InvalidInput(
-                f"{len(units)} units of {name!r} for image {max(self.rows.images)}; expected one an image"
+                f"{len(units)} units of {name!r} for image {max(self.rows.images)}; expected one for each image"
             )
         return a[torch.arange(len(a), device=a.device), index[self.rows.image]]
 

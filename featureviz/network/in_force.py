@@ -59,7 +59,7 @@ _IN_FORCE: ContextVar[tuple[Intervention, ...]] = ContextVar("interventions", de
 
 @contextmanager
 def intervening(interventions: Sequence[Intervention]) -> Iterator[None]:
-    """While it lasts these are in force, after those that are already."""
+    """While it lasts these are in force, after those that are in force already."""
     before = _IN_FORCE.get()
     try:
         _IN_FORCE.set((*before, *interventions))

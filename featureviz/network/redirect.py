@@ -82,7 +82,7 @@ def redirected(model: nn.Module) -> Iterator[None]:
     activation      flat ends           slope
     ==============  ==================  =======
     ReLU            x <= 0              1
-    ReLU6, clips    x <= 0, x >= 6      1
+    ReLU6, hardtanh x <= low, x >= high 1
     Hardswish       x <= 0              1
     Hardsigmoid     x <= -3, x >= 3     1/6
     Sigmoid         x <= -12, x >= 12   6.1e-6

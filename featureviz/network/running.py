@@ -93,7 +93,7 @@ class RunningCopy(nn.Module):
 
 
 def failed(name: str, x: Tensor, failure: Exception, where: str = "") -> ModelError:
-    """The error for a network that fails on x, which may happen before something ``where`` tells."""
+    """The error for a network that fails on x, and at which point (``where``)."""
     return ModelError(
         f"{name}'s forward failed on {list(x.shape)}{' ' + where if where else ''}:"
         f" {type(failure).__name__}: {str(failure).splitlines()[0] if str(failure) else ''}"

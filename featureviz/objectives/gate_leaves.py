@@ -98,7 +98,7 @@ class GatedChannel(SiteObjective):
 class PreGate(SiteObjective):
     """The channel before its gate: ``mean_hw x_c``.
 
-    Its gradient is that of ``GatedChannel`` with the gate detached, divided by the gate. So it does not vanish where
+    Its gradient is that of ``GatedChannel`` with the gate constant, divided by the gate. So it does not vanish where
     the gate is shut.
 
     >>> PreGate("features.12.block.2", 17)

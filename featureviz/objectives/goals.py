@@ -33,7 +33,7 @@ def prepare(objective: Objective, model: TappedModel) -> Objective:
     """A copy on the model's device with labels resolved, so that a step needs no work of the host."""
     holder: Any = nn.ModuleList([copy.deepcopy(objective)])
     for parent in list(holder.modules()):
-        for name, child in parent.named_children():
+        for name, child in list(parent._modules.items()):  # with those that occur twice
             if isinstance(child, Logit):
                 setattr(parent, name, child.resolve(model.labels))
     return holder.to(model.device)[0]

@@ -107,5 +107,5 @@ class Quadrant(SiteObjective):
 
 
 def _clamp_sd(sd: Tensor) -> Tensor:
-    """The standard deviations, each at least a hundredth of their median, so that no near-constant gate dominates."""
+    """The standard deviations, each at least a hundredth of their median, so that no constant gate dominates."""
     return sd.clamp(min=max(float(sd.median()) / 100, math.ulp(1.0)))

@@ -69,8 +69,8 @@ def render(
         runtime: precision, compilation, capture and redirected gradients (``fv.Runtime``).
         progress: a bar with the score and images a second.
 
-    Ctrl-C returns what there is. A score or gradient that is not finite raises ``NonFinite``, whose ``rendering`` holds
-    the last finite images.
+    Ctrl-C returns the images as they are then. A score or gradient that is not finite raises ``NonFinite``, whose
+    ``rendering`` holds the last finite images.
 
     >>> import featureviz as fv
     >>> model = fv.load("embedded")

@@ -16,7 +16,7 @@ from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import evaluate
 from featureviz.rendering.rendering import Rendering
 
-FAR = 1_000_003  # between the seeds of two attempts, so that neighbouring seeds do not share one
+FAR = 1_000_003  # between the seeds of two renders, so that neighbouring seeds do not share one
 
 
 def best_of(n: int, model: TappedModel, objective: Goal, *, seed: int = 0, **options: Any) -> Rendering:
@@ -62,7 +62,7 @@ def _better(first: Rendering, second: Rendering, model: TappedModel, goal: Objec
     """For each image the one that scores higher; all of one render where images depend on each other."""
     ids = first.recipe["image_ids"]
     scores = [evaluate(model, goal, r.images, seed=seed + 1, image_ids=ids).scores.mean(0) for r in (first, second)]
-    gain = scores[1] - scores[0]  # [N]
+    gain = scores[1].nan_to_num(-torch.inf) - scores[0].nan_to_num(-torch.inf)  # [N]
     wins = (gain.sum().expand_as(gain) if goal.across_batch else gain) > 0  # a NaN never wins
 
     def pick(a: Tensor, b: Tensor, axis: int) -> Tensor:

@@ -181,7 +181,7 @@ def test_holding_is_the_network_with_that_gate_replaced(made: Path, pictures: Pa
         values = {"mean": float(natural["se"].value_mean[unit]), "one": 1.0, "zero": 0.0}
         for way, value in values.items():
             a, b = output(unit, None), output(unit, value)
-            held = e["held"][way]
+            held = e["ablations"][way]
             assert (held["count"], held["value"]) == (12, pytest.approx(value, abs=1e-4))
             assert held["change"] == pytest.approx(float(((a - b).norm(dim=1) / a.norm(dim=1)).mean()), abs=2e-5)
             kl = nn.functional.kl_div(b.log_softmax(1), a.log_softmax(1), reduction="batchmean", log_target=True)
@@ -211,7 +211,7 @@ def test_the_pages_open_from_disk_and_say_what_the_report_says(made: Path) -> No
         for driver in (*e["opens"], *e["closes"]):
             assert f"channel {driver['channel']}" in text
         assert text.count("reached") >= 4
-        for held in e["held"].values():
+        for held in e["ablations"].values():
             assert f"<td>{100 * held['change']:.2f} %</td>" in text
 
 
@@ -225,7 +225,7 @@ def test_a_block_that_does_not_read_means_alone_still_has_a_card(tmp_path: Path,
     assert e["reach"]["up"]["bound"] is None
     assert e["opens"] == e["closes"] == []
     assert e["missing"] in unescape((tmp_path / e["page"]).read_text())
-    assert e["held"]["zero"]["flipped"] is None  # a map is no class score
+    assert e["ablations"]["zero"]["flipped"] is None  # a map is no class score
     spatial = next(name for name, s in model.gates.items() if s.spatial)
     with pytest.raises(InvalidInput, match="one value for each position; expected a block with channel gates"):
         gate_cards(model, pictures, tmp_path, sites=[spatial], progress=False)

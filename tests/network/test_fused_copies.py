@@ -177,3 +177,22 @@ def test_fused_copies_do_not_pile_up() -> None:
     made = [weakref.ref(prepared(model, f"{i}.1").running) for i in range(20)]
     gc.collect()
     assert sum(twin() is not None for twin in made) <= 10
+
+
+class Float32Only(nn.Module):
+    """A forward that a float64 copy cannot run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.bn(self.conv(x)).float())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_network_that_runs_in_float32_only_runs_as_it_is() -> None:
+    model = fv.wrap(drawn(Float32Only()).cuda(), size=12)
+    assert not execute(model, "output").fused
+    assert fv.render(model, "last:1", steps=2, size=12, views=2, progress=False).images.isfinite().all()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import featureviz as fv
 from featureviz.errors import InvalidInput, SpecError, UnknownName
-from featureviz.objectives.goals import merge_per_image
+from featureviz.objectives.goals import merge_per_image, prepare
 
 
 @fv.objective
@@ -267,3 +267,11 @@ def test_combining_with_nonsense_is_a_type_error() -> None:
     for make in (lambda: fv.Logit(1) + "a", lambda: fv.Logit(1) * None, lambda: fv.Logit(1) / True):
         with pytest.raises(TypeError, match="expected an objective or a number"):
             make()
+
+
+def test_a_label_is_resolved_wherever_it_occurs() -> None:
+    model = fv.load("embedded")
+    label = fv.Logit("golden retriever")
+    for goal in (label + label * label, fv.PerImage([label] * 3)):
+        leaves = list(prepare(goal, model).leaves())
+        assert [leaf.classes for leaf in leaves if isinstance(leaf, fv.Logit)] == [(207,)] * 3

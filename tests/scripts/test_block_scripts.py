@@ -30,7 +30,7 @@ def test_scripts_write_their_pictures(
         monkeypatch.setattr(sys, "argv", [name, "embedded", "nowhere", "--image", str(photo), "--out", str(tmp_path)])
         assert main() == 2
         assert capsys.readouterr().err.startswith(f"{name}: no ")
-    assert {p.name for p in (tmp_path / "se_block").iterdir()} == {"maps.png", "weights.png", "effective.png"}
+    assert {p.name for p in (tmp_path / "se_block").iterdir()} == {"maps.png", "weights.png", "jacobian.png"}
     assert {p.name for p in (tmp_path / "activation_grid").iterdir()} == {"features.0.png", "features.9.png", "all.png"}
 
 

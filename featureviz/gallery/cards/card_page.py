@@ -84,7 +84,7 @@ def write_card(folder: Path, entry: Entry, footer: str) -> Path:
     """Write ``folder / entry["page"]``, with a link to ``index.html``."""
     body = (
         f'{_draw_header(entry)}<div class="top">{_draw_ends(entry)}{_draw_distribution(entry)}</div>'
-        f"{_draw_corners(entry)}{_draw_drivers(entry)}{_draw_examples(entry)}{_draw_held(entry)}"
+        f"{_draw_corners(entry)}{_draw_drivers(entry)}{_draw_examples(entry)}{_draw_ablations(entry)}"
     )
     return write_page(folder / entry["page"], entry["spec"], body, footer)
 
@@ -227,21 +227,21 @@ def _draw_examples(e: Entry) -> str:
     )
 
 
-def _draw_held(e: Entry) -> str:
+def _draw_ablations(e: Entry) -> str:
     names = {"mean": "its natural mean", "one": "always open", "zero": "always shut"}
-    first = e["held"]["mean"]
+    first = e["ablations"]["mean"]
     classes = first["flipped"] is not None
     head = "<th>KL, millinats</th><th>first class differs</th>" if classes else ""
     rows = ""
-    for way, h in e["held"].items():
+    for way, h in e["ablations"].items():
         rows += f"<tr><th>{names[way]}, {h['value']:.2f}</th><td>{100 * h['change']:.2f} %</td>"
         rows += f"<td>{1000 * h['divergence']:.2f}</td><td>{_share(h['flipped'])}</td></tr>" if classes else "</tr>"
     return _draw_section(
         "Its effect on the output",
         f"How the network's {'class scores' if classes else 'output'} on {first['count']:,} natural pictures change"
-        " when this one gate is held at a constant value. Held at its natural mean, the gate only loses its dependence"
+        " when this one gate is clamped to a constant. Clamped to its natural mean, the gate only loses its dependence"
         " on the picture.",
-        f"<table><thead><tr><th>held at</th><th>change of the output</th>{head}</tr></thead>{rows}</table>",
+        f"<table><thead><tr><th>clamped to</th><th>change of the output</th>{head}</tr></thead>{rows}</table>",
     )
 
 

@@ -45,7 +45,7 @@ def write_tiles(folder: Path, model: TappedModel, card: GateCard) -> dict[str, A
         "closes": [_write_driver(folder, driver) for driver in card.closes],
         "most": [_write_example(folder, example) for example in card.most],
         "least": [_write_example(folder, example) for example in card.least],
-        "held": dict(card.ablations), "missing": card.missing,
+        "ablations": dict(card.ablations), "missing": card.missing,
     })  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from featureviz.network.model import TappedModel, tapped
 from featureviz.network.taps import OUTPUT
 from featureviz.rendering.presets import LOOK_STEPS
 
-HELD = 128  # pictures on which single gates are held
+ABLATED = 128  # pictures on which single gates are clamped
 
 Statistics = GateStatistics | str | os.PathLike[str] | None
 
@@ -56,7 +56,7 @@ def gate_cards(
         units: the gates of each block; by default those that vary most between the pictures.
         count: without ``units``: how many gates, spread over the blocks, with one more for the deepest blocks.
         statistics: those of these pictures, or a file of them, which is read if it exists and otherwise written.
-        layer: the layer that is compared when a gate is held; for a network without its head the deepest trained one.
+        layer: the layer that is compared when a gate is clamped; without a trained head give the deepest trained one.
         steps: steps of ascent of every render.
         size: of the renders in pixels.
         seed: of the noise and the views.
@@ -80,7 +80,7 @@ def gate_cards(
     chosen = {site: list(units) for site in blocks} if units else choose_gates(blocks, natural, count)
     for site in chosen:
         check_statistics(model, site, natural)
-    ablator = GateAblator(model, sample_evenly(source, input_size, HELD), layer)
+    ablator = GateAblator(model, sample_evenly(source, input_size, ABLATED), layer)
     options: dict[str, Any] = {"steps": steps, "size": size, "seed": seed}
     run = {
         "model": model.name, "natural images": natural.count, "planned": sum(map(len, chosen.values())),

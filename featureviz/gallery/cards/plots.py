@@ -40,7 +40,7 @@ class PlotAxis:
         return (value > self.high) - (value < self.low)
 
     def ticks(self, most: int = 7) -> list[float]:
-        """At most ``most`` round numbers within the axis.
+        """About ``most`` round numbers within the axis.
 
         >>> PlotAxis(-10.3, 9.2).ticks()
         [-10.0, -5.0, 0.0, 5.0]

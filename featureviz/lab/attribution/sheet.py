@@ -36,10 +36,10 @@ def saliency_sheet(
     """One image and one score, by every method, as one picture ``[3,H,W]``.
 
     The upper row shows the image, the gradient, Grad-CAM at the block, and the baseline. The lower row shows integrated
-    gradients and their two parts, through the block's content and through its gates (``integrated_gradient_paths``).
-    These three maps have one colour scale, and the two parts add up to the first. So do the numbers above them, the
-    sums of the maps in units of the score. The share in the title is ``gate_share`` at the image. Maps are summed over
-    the colours (of the gradient: the maximum) and smoothed by a Gaussian of 1/40 of the height.
+    gradients, their two parts through the block's content and through its gates (``integrated_gradient_paths``), and
+    the last part again in its own colour scale. The parts add up to the first map, and so do the numbers above them,
+    the sums of the maps in units of the score. The share in the title is ``gate_share`` at the image. Maps are summed
+    over the colours (of the gradient: the maximum) and smoothed by a Gaussian of 1/40 of the height.
 
     ``image`` is ``[3,H,W]`` in [0,1]; arguments and errors are those of ``integrated_gradients`` and ``grad_cam``.
     """

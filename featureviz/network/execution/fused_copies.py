@@ -71,8 +71,8 @@ class FusedCopies:
         self, layers: Sequence[str], taps: Mapping[str, Tap], size: tuple[int, int], half: bool, weights: list[float]
     ) -> Prepared:
         try:
-            running = self._checked(layers, taps, size, 2)  # one image can be viewed in ways that two cannot
-        except RuntimeError:  # memory or the network may only take one image; another error comes again here
+            running = self._checked(layers, taps, size, 2)  # a reshape may work for one image and fail for two
+        except RuntimeError:  # there may be room for one image only; any other error is raised again
             running = self._checked(layers, taps, size, 1)
         if running is None:
             return Prepared(self.model.running, False, weights)
@@ -86,8 +86,12 @@ class FusedCopies:
     ) -> RunningCopy | None:
         """The first copy that gives the same activations on ``n`` images of noise, and that has a gradient."""
         original, x = self.model.running, self.model.noise_images(n, size)
-        exact = in_float64 if x.device.type != "cpu" else RunningCopy.twin  # a GPU's float32 products keep ten bits
-        mine = _reader(exact(original), taps, layers)(x)
+        exact = in_float64 if x.device.type == "cuda" else RunningCopy.twin  # its float32 products keep ten bits
+        try:
+            mine = _reader(exact(original), taps, layers)(x)
+        except ModelError:
+            _reader(original.twin(), taps, layers)(x)  # the network's own errors are raised here
+            return None  # it runs in float32 only, so no copy can be compared with it
         everything, read = set(dict(original.net.named_modules())), {tap.module for tap in taps.values()}
         for channels_last, keep in ((last, keep) for keep in (read, everything) for last in memory_formats(x.device)):
             try:

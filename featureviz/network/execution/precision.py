@@ -32,7 +32,7 @@ def autocast(views: Tensor) -> torch.autocast:
 def keep_float32(net: nn.Module, sites: Iterable[GateSite], order: Sequence[str]) -> None:
     """Let what makes a gate of its squeeze compute in float32: in ``order`` of running, from ``fc1`` to the gate.
 
-    A gate's logit is a small sum of large numbers, and a hard sigmoid ends at its third unit.
+    A gate's logit is a small sum of large numbers, and a hard sigmoid is flat beyond -3 and 3.
     """
     paths: set[str] = set()
     for site in sites:
