@@ -52,7 +52,7 @@ def parse_units(unit: Units, owner: str) -> tuple[tuple[int, ...], str]:
     return units, text
 
 
-def select_images(entries: Sequence[T], images: Sequence[int]) -> T | list[T]:
+def select_entries(entries: Sequence[T], images: Sequence[int]) -> T | list[T]:
     """The entries of the given images: a list, or the entry itself if there is one image."""
     selected = [entries[i] for i in images]
     return selected[0] if len(selected) == 1 else selected

@@ -36,9 +36,9 @@ def propose_site(
     )  # fmt: skip
 
 
-def make_test_images(model: TappedModel, n: int = 2) -> Tensor:
-    """``[n,C,H,W]`` of noise that differ in scale, colour and contrast, so that every gate differs between them."""
-    noise = model.noise_images(n)
+def make_test_images(model: TappedModel) -> Tensor:
+    """``[2,C,H,W]`` of noise; the two differ in scale, colour and contrast, so that every gate differs between them."""
+    noise = model.noise_images(n := 2)
     height, width = noise.shape[-2:]
     images = []
     for i in range(n):

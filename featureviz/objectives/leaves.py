@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput, unknown
-from featureviz.naming import Units, format_value, parse_units, quote_layer, select_images
+from featureviz.naming import Units, format_value, parse_units, quote_layer, select_entries
 from featureviz.network.activations import Activations
 from featureviz.network.taps import OUTPUT
 from featureviz.objectives.algebra import Objective
@@ -47,7 +47,7 @@ class UnitObjective(Objective):
         return make(self.name, unit, **self.options)
 
     def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else self.with_units(select_images(self.units, images))
+        return self if self.n == 1 else self.with_units(select_entries(self.units, images))
 
     def mean(self, activations: Activations, layer: str) -> Tensor:
         """``[M]``: the unit of each row in ``layer``, averaged over positions if the layer has them."""
@@ -208,7 +208,7 @@ class Logit(Objective):
         return Logit([list(labels).index(c) if isinstance(c, str) else c for c in self.classes])
 
     def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else Logit(select_images(self.classes, images))
+        return self if self.n == 1 else Logit(select_entries(self.classes, images))
 
 
 @final

@@ -58,9 +58,9 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     return json.loads(text)
 
 
-def make_contact_sheet(images: Tensor, columns: int | None = None, gap: int = 4) -> Tensor:
+def make_contact_sheet(images: Tensor, columns: int | None = None) -> Tensor:
     """``[N,C,H,W]`` as one picture ``[C,H,W]`` on white, nearly square unless ``columns`` is given."""
-    n, c, h, w = images.shape
+    (n, c, h, w), gap = images.shape, 4  # pixels
     columns = min(n, columns or round(n**0.5 + 0.49))
     rows = -(-n // columns)
     sheet = torch.ones(c, rows * (h + gap) - gap, columns * (w + gap) - gap)

@@ -80,9 +80,9 @@ def resize_near(pictures: Sequence[Tensor], side: int) -> list[Tensor]:
     return list(interpolate(torch.stack(list(pictures)), size, mode="area"))
 
 
-def join_row(pictures: Sequence[Tensor], gap: int = 3) -> Tensor:
-    """Pictures ``[3,H,w]`` of one height as one picture, side by side on white."""
-    white = torch.ones(3, pictures[0].shape[1], gap)
+def join_row(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures ``[3,H,w]`` of one height as one picture, side by side with three white pixels between them."""
+    white = torch.ones(3, pictures[0].shape[1], 3)
     return torch.cat([tensor for picture in pictures for tensor in (white, picture)][1:], 2)
 
 
