@@ -17,8 +17,7 @@ from featureviz.image import Parameterization
 from featureviz.network.execution.executor import Executor
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.goals import prepare
-from featureviz.objectives.scoring import score_views
+from featureviz.objectives.goals import prepare, score_views
 from featureviz.rng import Rng
 from featureviz.surroundings import no_autocast
 from featureviz.transform import Pipeline

@@ -43,7 +43,8 @@ class Axes:
         >>> str(Axes.parse("NHWC")), str(Axes.parse("(n w) t c"))
         ('n p p c', '(n w) p c')
         """
-        names = re.findall(r"\([^()]*\)|\w", text.lower() if isinstance(text, str) else "")
+        plain = text.lower() if isinstance(text, str) and re.fullmatch(r"[\w\s()]*", text) else ""
+        names = re.findall(r"\([^()]*\)|\w", plain)
         folded = [bool(re.fullmatch(r"\(\s*n\s*\w\s*\)", name)) for name in names]
         letters = ["n" if fold else name for name, fold in zip(names, folded, strict=True)]
         if letters.count("n") != 1 or letters.count("c") > 1 or any(len(name) > 1 for name in letters):

@@ -15,7 +15,7 @@ from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, height_width
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.axes import IMAGE_AXES, Axes
-from featureviz.network.copies.private_copy import share_buffers
+from featureviz.network.copies.private_copy import take_buffers
 from featureviz.network.copies.redirect import is_redirected
 from featureviz.network.copies.running import RunningCopy
 from featureviz.network.diagnosis import explain_failure
@@ -78,6 +78,7 @@ class TappedModel(nn.Module):
         self._find_gates, self._gates = find_gates, None
         self._surveys: dict[tuple[int, int], Survey] = {}
         self._cache: dict[Callable[..., Any], Any] = {}
+        self.__dict__["_origin"] = None  # of a scratch copy: the network whose buffers it starts from
         self.eval()
 
     @property
@@ -230,13 +231,24 @@ class TappedModel(nn.Module):
         if self._gates is None:
             self.require_numbers()
             scratch = copy.copy(self)  # discovery hooks and patches this one
-            scratch.__dict__.update(_modules=dict(self._modules), _surveys={}, _cache={})
+            scratch.__dict__.update(_modules=dict(self._modules), _surveys={}, _cache={}, _origin=self.net)
             scratch.running = self.running.twin()
             found = self._find_gates(scratch)
-            share_buffers(scratch.net, self.net)
+            take_buffers(scratch.net, self.net)
             self.running, self._surveys, self._cache = scratch.running, {}, {}
             self._gates = found
         return self._gates
+
+    @property
+    def looks_at_numbers(self) -> bool:
+        """Whether a forward decides by the numbers of the image what it does."""
+        return self._survey(None).looks
+
+    def rerun(self, x: Tensor) -> Any:
+        """What the copy that discovery hooks and patches returns; its buffers are as in the network before."""
+        if self._origin is not None:
+            take_buffers(self.net, self._origin, copies=True)
+        return self.running(x)
 
     def noise_images(self, n: int = 1, size: tuple[int, int] | None = None) -> Tensor:
         """``[n,C,H,W]`` of uniform noise, always the same; by default of the network's own size."""

@@ -26,7 +26,6 @@ class Rebound:
     """New functions in the place of those ``things`` that hold modules; ``fill`` gives them their closures."""
 
     def __init__(self, things: Iterable[Any], memo: Memo) -> None:
-        self._memo = memo
         self._functions: list[tuple[FunctionType, FunctionType]] = []
         self._cells: dict[int, tuple[CellType, CellType]] = {}
         for thing in things:
@@ -42,20 +41,14 @@ class Rebound:
         self._functions.append((old, new))
         return new
 
-    def fill(self) -> None:
-        """Copy what the functions hold; call it after the network was copied with the same memo."""
+    def fill(self, memo: Memo) -> None:
+        """Copy what the functions hold; ``memo`` is that of the copy of the network."""
         for old, new in self._cells.values():
             if _contents(old):
-                new.cell_contents = self._copied(old.cell_contents)
+                new.cell_contents = _copied(old.cell_contents, memo)
         for old, new in self._functions:
-            new.__defaults__ = self._copied(old.__defaults__)
-            new.__kwdefaults__ = self._copied(old.__kwdefaults__)
-
-    def _copied(self, thing: Any) -> Any:
-        try:
-            return copy.deepcopy(thing, self._memo)
-        except Exception:  # an object of any kind, which may refuse to be copied in any way
-            return thing
+            new.__defaults__ = _copied(old.__defaults__, memo)
+            new.__kwdefaults__ = _copied(old.__kwdefaults__, memo)
 
 
 def reachable(net: nn.Module) -> list[Any]:
@@ -72,6 +65,13 @@ def share_what_refuses(net: nn.Module, memo: Memo) -> None:
                 copy.deepcopy(value, dict(memo))
             except Exception:  # as above
                 memo[id(value)] = value
+
+
+def _copied(thing: Any, memo: Memo) -> Any:
+    try:
+        return copy.deepcopy(thing, memo)
+    except Exception:  # an object of any kind, which may refuse to be copied in any way
+        return thing
 
 
 def _attributes(module: nn.Module) -> list[Any]:

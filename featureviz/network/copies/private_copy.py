@@ -52,13 +52,13 @@ def shared_copy(net: nn.Module, *, own_buffers: bool = False) -> nn.Module:
     functions = Rebound(things, memo)
     try:
         try:
-            twin = copy.deepcopy(net, memo)
+            twin = copy.deepcopy(net, done := dict(memo))
         except Exception:  # an attribute that refuses, in any way it likes
             share_what_refuses(net, memo)
-            twin = copy.deepcopy(net, memo)
+            twin = copy.deepcopy(net, done := dict(memo))
     except Exception as error:
         raise ModelError(f"{type(net).__name__} cannot be copied: {type(error).__name__}: {error}") from error
-    functions.fill()
+    functions.fill(done)
     shared = {id(m) for m in net.modules()} & {id(m) for m in twin.modules()}
     if shared:
         name = next(type(m).__name__ for m in net.modules() if id(m) in shared)
@@ -69,12 +69,14 @@ def shared_copy(net: nn.Module, *, own_buffers: bool = False) -> nn.Module:
     return twin
 
 
-def share_buffers(net: nn.Module, origin: nn.Module) -> None:
-    """Let the modules of ``net``, a copy with buffers of its own, use the buffers of ``origin`` again."""
+def take_buffers(net: nn.Module, origin: nn.Module, *, copies: bool = False) -> None:
+    """Let the modules of ``net``, a copy with buffers of its own, use the buffers of ``origin`` again, or copies."""
     modules = dict(origin.named_modules())
     for path, module in net.named_modules():
-        for name in module._buffers.keys() & (modules[path]._buffers if path in modules else {}).keys():
-            module._buffers[name] = modules[path]._buffers[name]
+        buffers = modules[path]._buffers if path in modules else {}
+        for name in module._buffers.keys() & buffers.keys():
+            buffer = buffers[name]
+            module._buffers[name] = buffer.clone() if copies and buffer is not None else buffer
 
 
 def _unwrapped(net: nn.Module) -> nn.Module:

@@ -85,6 +85,11 @@ class Survey:
         return self._one.outputs
 
     @property
+    def looks(self) -> bool:
+        """Whether the forward looks at the numbers of a tensor."""
+        return self._one.looks
+
+    @property
     def layers(self) -> dict[str, Layer]:
         """The modules that run, by name, without axes."""
         return {
