@@ -21,8 +21,16 @@ class SpecError(FeaturevizError, ValueError):
     """A spec that cannot be parsed; the message marks the position."""
 
 
+class UnknownFunction(SpecError, UnknownName):
+    """A spec calls a function or a class that ``parse`` was not given."""
+
+
 class InvalidInput(FeaturevizError, ValueError):
     """A value outside its range, or a tensor of the wrong shape."""
+
+
+class WrongType(InvalidInput, TypeError):
+    """A value that cannot be combined with an objective."""
 
 
 class ModelError(FeaturevizError, RuntimeError):

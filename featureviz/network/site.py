@@ -79,6 +79,9 @@ class Gates(Mapping[str, GateSite]):
             )
         raise unknown("gate", name, self._sites, "`fv.gates(model)` lists them.")
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._sites
+
     def resolve(self, site: str | GateSite) -> GateSite:
         """The model's own site of that name, or of the name of a site of the same network."""
         return self[site if isinstance(site, str) else site.name]

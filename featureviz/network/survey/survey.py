@@ -16,12 +16,14 @@ from typing import final
 import torch
 from torch import Tensor
 
-from featureviz.errors import out_of_memory
+from featureviz.errors import ModelError, out_of_memory
 from featureviz.network.axes import Axes
 from featureviz.network.copies.running import RunningCopy
+from featureviz.network.diagnosis import explain_failure
+from featureviz.network.site import within
 from featureviz.network.survey.evidence import explain_axes, learn_axes
 from featureviz.network.survey.passes import Mark, Output, Pass, watch
-from featureviz.network.taps import RETURNED
+from featureviz.network.taps import RETURNED, Tap
 
 _LARGER = 64  # pixels: even a network that halves its maps six times gives larger ones
 _MIXED, _DRAWN = 1e-2, 1e-4  # relative: TF32 rounds to 1e-3; without drawing numbers a second run gives the same
@@ -104,6 +106,44 @@ class Survey:
         if self._learnt is None:
             self._learnt = self._learn()
         return self._learnt
+
+    def tap(self, name: str, path: str, axes: Axes | None) -> Tap:
+        """Where the layer that is called ``name`` is read; ``axes`` replace what was learnt of them.
+
+        Raises:
+            ModelError: it does not run, runs several times, or gives no tensor.
+        """
+        output = self.outputs.get(path)
+        if output is None and self.failure is not None:
+            raise self.explain(f"before layer {name!r} was reached") from self.failure
+        if output is None:
+            around = next((p for p in self.layers if within(path, p)), "")
+            remedy = "`fv.layers(model)` lists those that do"
+            if around:
+                remedy = f"its weights may be used by {around!r}, which runs: tap that"
+            raise ModelError(f"layer {name!r} does not run in {self._running.name}'s forward; {remedy}")
+        if not output.readable:
+            raise ModelError(f"layer {name!r} gives a {output.gives}, not a tensor; tap a layer inside it")
+        if output.calls > 1:
+            raise ModelError(
+                f"layer {name!r} runs {output.calls} times in one forward, so its activation is ambiguous; tap a module"
+                " before or after it"
+            )
+        return Tap(path, axes=axes or self.learnt.axes[path])
+
+    def check_drawn(self, name: str, path: str) -> None:
+        """Raise ``ModelError`` if the layer depends on random numbers of the network's own."""
+        if path in self.learnt.drawn:
+            raise ModelError(
+                f"layer {name!r} depends on random numbers that {self._running.name} draws in every forward, so a"
+                " picture of it could not be made twice; wrap a network that draws none in eval mode (F.dropout(x,"
+                " training=self.training), for example), or tap a layer before it"
+            )
+
+    def explain(self, where: str = "") -> ModelError:
+        """The error that ended the forward, and at which point (``where``), with the remedy for its cause."""
+        assert self.failure is not None
+        return explain_failure(self._running.name, self._running.net, self._noise[:1], self.failure, where)
 
     def _learn(self) -> Learnt:
         one, again = self._one, self._pass(self._noise[:1], seed=1)
