@@ -74,7 +74,7 @@ class Ascent:
         self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
         self.optimizer = optimizer(self.leaves)
         self.schedule: Callable[[float], float] | None = getattr(optimizer, "schedule", None)
-        self.rng = Rng(seed, n if image_ids is None else torch.tensor(image_ids), views, device)
+        self.rng = Rng(seed, n if image_ids is None else torch.tensor(image_ids, device="cpu"), views, device)
         with torch.no_grad():
             height, width = self.image().shape[-2:]
         self.size = model.input_size((height, width))
@@ -84,7 +84,7 @@ class Ascent:
         )  # fmt: skip
         self._split(*first_size(n, views, self.size, device, self.objective.across_batch))
         self._headroom: Tensor | None = None
-        self.scores, self.steps_done = torch.zeros(steps, n, device=device), 0
+        self.scores, self.steps_done = torch.zeros(steps, n, dtype=torch.float32, device=device), 0
         self.done, self.failed_at = (torch.tensor(i, device=device) for i in (0, -1))  # as steps_done, on the device
         self._before, self._start = ([leaf.detach().clone() for leaf in self.leaves] for _ in range(2))
 
@@ -182,13 +182,27 @@ class Ascent:
 
     def _through_network(self, objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ``[N]`` and the gradient of their negated sum for the pixels, which are decoded once for all parts."""
-        score, slope = torch.zeros(len(images), device=images.device), torch.zeros_like(images)
+        score, slope = images.new_zeros(len(images)), torch.zeros_like(images)
         for part in self.microbatches:
             pixels = images[part.images].requires_grad_()
             own = self._score(objective, pixels, part)
             score[part.images] += own.detach()
-            slope[part.images] += torch.autograd.grad(-own.sum(), pixels)[0]
+            slope[part.images] += self._gradient(own, pixels)
         return score, slope
+
+    def _gradient(self, score: Tensor, pixels: Tensor) -> Tensor:
+        try:
+            return torch.autograd.grad(-score.sum(), pixels)[0]
+        except RuntimeError as error:
+            if not any(said in str(error) for said in ("appears to not have been used", "use_reentrant")):
+                raise
+            why = self.executor.explain_missing_gradient() or (
+                "it detaches it, or runs a part under a reentrant checkpoint; switch its checkpoints off, or give them"
+                " use_reentrant=False"
+            )
+            raise InvalidInput(
+                f"no gradient of {self.objective.spec} reaches the image. {self.model.name}: {why}"
+            ) from error
 
     def _score(self, objective: Objective, images: Tensor, part: Microbatch) -> Tensor:
         """What the views of this part add to the scores of its images."""

@@ -57,7 +57,7 @@ class UnitObjective(Objective):
         units, text = parse_units(unit, f"{type(self).__name__}({show(name)})")
         super().__init__(layers, form.format(name=written, units=text), len(units))
         self._set(units=units, name=name, options=options)
-        self.register_buffer("index", torch.tensor(units))
+        self.register_buffer("index", torch.tensor(units, device="cpu"))
 
     def forward(self, activations: Activations) -> Tensor:
         return self.mean(activations, self.layers[0])
@@ -205,7 +205,7 @@ class Logit(Objective):
         listed = write_units(units) if len(units) == len(classes) else f"[{', '.join(texts)}]"
         super().__init__([RETURNED], f"logit:{texts[0] if given is None else listed}", len(classes))
         self.classes, self.units = classes, units  # units are all classes, once the labels are resolved
-        self.index = nn.Buffer(torch.tensor(units))
+        self.index = nn.Buffer(torch.tensor(units, device="cpu"))
 
     def forward(self, activations: Activations) -> Tensor:
         layer = RETURNED if RETURNED in activations else OUTPUT
@@ -257,7 +257,7 @@ def _to_vector(vector: Any, owner: str) -> Tensor:
         if "complex" in str(getattr(vector, "dtype", "")):
             raise TypeError("the numbers are complex")
         given = vector.copy() if isinstance(vector, np.ndarray) else vector  # torch reads writable arrays only
-        target = torch.as_tensor(given, dtype=torch.float32).detach().clone()
+        target = torch.as_tensor(given, dtype=torch.float32, device=getattr(vector, "device", "cpu")).detach().clone()
         finite = bool(torch.isfinite(target).all())
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidInput(f"{owner}: {shorten(str(error), 200)}; {expected}") from None

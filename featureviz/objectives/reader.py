@@ -208,7 +208,7 @@ class Reader:
 
 def _to_tensor(values: Any) -> Tensor:
     try:
-        made = torch.tensor(values)
+        made = torch.tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInput(f"tensor({show(values)}): {error}; expected numbers in lists of equal length") from None
     return made.float() if made.is_floating_point() else made
