@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, height_width
 from featureviz.network.activations import Activations, Rows
-from featureviz.network.in_force import interventions_on
+from featureviz.network.in_force import check_batch, interventions_on
 from featureviz.network.redirect import is_redirected
 from featureviz.network.running import RunningCopy, failed
 from featureviz.network.site import Gates
@@ -103,9 +103,10 @@ class TappedModel(nn.Module):
 
     def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
-        taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
+        taps, rows = self.taps(layers, (x.shape[-2], x.shape[-1])), rows or Rows.make(len(x), device=x.device)
+        check_batch(self.key, len(rows.images))
         taken = self.isolated().read(x, taps, layers, redirect=is_redirected(self.key))
-        return Activations(taken, rows or Rows.make(len(x), device=x.device), self.labels)
+        return Activations(taken, rows, self.labels)
 
     def isolated(self) -> RunningCopy:
         """A copy with modules of its own, to hook and throw away; interventions that are in force act on it."""

@@ -14,6 +14,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.errors import ModelError
 from featureviz.lab.attribution.score_function import ScoreFunction, enable_gradients
 from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel, tapped
@@ -81,7 +82,8 @@ def gradient_path_profile(
     >>> list(profile), profile["features.4.block.2"].gate_share.shape
     (['features.1.block.2', 'features.2.block.2', 'features.3.block.2', 'features.4.block.2'], torch.Size([2]))
     """
-    names = tapped(model).gates if sites is None else [s if isinstance(s, str) else s.name for s in sites]
+    gates = tapped(model).gates
+    names = list(gates) if sites is None else [gates.resolve(s).name for s in sites]
     profile: dict[str, GradientPaths] = {}
     with enable_gradients():
         score = ScoreFunction(model, objective, views, seed)
@@ -107,6 +109,11 @@ def _split_gradient(score: ScoreFunction, x: Tensor, name: str) -> tuple[Tensor,
         value = score(x)
     if not replaced:
         return None
+    if len(replaced) > 1:
+        raise ModelError(
+            f"gate {name!r} is computed {len(replaced)} times in one forward, so its gradient has no two parts; give"
+            " another block"
+        )
     ((gates, leaf),) = replaced
     content, slope = torch.autograd.grad(
         value.sum(), [x, leaf], retain_graph=True, allow_unused=True, materialize_grads=True

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from featureviz.checks import whole
 from featureviz.errors import InvalidInput
+from featureviz.image.base import SIDE
 from featureviz.lab.draw.canvas import Canvas, measure_text
 from featureviz.lab.draw.colors import colormap
 
@@ -43,11 +45,13 @@ def draw_sheet(
     """
     if not panels:
         raise InvalidInput("no panels were given; expected at least one (title, picture)")
+    gap, smallest = whole("gap", gap, 0, SIDE), whole("smallest", smallest, 0, SIDE)
+    columns = whole("columns", round(len(panels) ** 0.5 + 0.49) if columns is None else columns, 1)
     pictures = [enlarge(picture.detach().float().cpu(), smallest) for _, picture in panels]
     lengths = [_text_width(text) for text, _ in panels]
     dx, dy = (max(lengths) + 6, 0) if left else (0, _FONT + 4 if any(lengths) else 0)
     sizes = [(max(n, dx + p.shape[2]), dy + p.shape[1]) for n, p in zip(lengths, pictures, strict=True)]
-    places, width, height = _arrange(sizes, columns or round(len(panels) ** 0.5 + 0.49), gap)
+    places, width, height = _arrange(sizes, columns, gap)
     head, foot = _MARGIN + (_FONT + 8 if title else 0), _MARGIN + (4 * _FONT + 4 if bars else 0)
     width = max(width, _text_width(title), len(bars) * 200)
     canvas = Canvas(width + 2 * _MARGIN, head + height + foot, scale=1)
@@ -82,7 +86,7 @@ def resize_near(pictures: Sequence[Tensor], side: int) -> list[Tensor]:
 
 def join_row(pictures: Sequence[Tensor]) -> Tensor:
     """Pictures ``[3,H,w]`` of one height as one picture, side by side with three white pixels between them."""
-    white = torch.ones(3, pictures[0].shape[1], 3)
+    white = pictures[0].new_ones(3, pictures[0].shape[1], 3)
     return torch.cat([tensor for picture in pictures for tensor in (white, picture)][1:], 2)
 
 
@@ -108,7 +112,9 @@ def _arrange(sizes: Sequence[tuple[int, int]], columns: int, gap: int) -> tuple[
 
 def _draw_bar(canvas: Canvas, bar: ColorBar, x: int, y: int, length: int) -> None:
     canvas.text(x, y, bar.title, _INK, _FONT)
-    strip = colormap(torch.linspace(-1, 1, length).expand(_FONT - 4, -1), name=bar.name)
+    strip = colormap(
+        torch.linspace(-1, 1, length, dtype=torch.float32, device="cpu").expand(_FONT - 4, -1), name=bar.name
+    )
     canvas.image(strip, x, y + _FONT + 5, length, _FONT - 4, shades=False)
     canvas.text(x, y + 2 * _FONT + 4, f"{bar.low + 0.0:.3g}", _GREY, _FONT)
     canvas.text(x + length, y + 2 * _FONT + 4, f"{bar.high:.3g}", _GREY, _FONT, "ra")
