@@ -81,7 +81,7 @@ class Gates(Mapping[str, GateSite]):
 
     def resolve(self, site: str | GateSite) -> GateSite:
         """The model's own site of that name, or of the name of a site of the same network."""
-        return self[getattr(site, "name", site)]
+        return self[site.name if isinstance(site, GateSite) else site]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sites)
