@@ -184,7 +184,8 @@ class TappedModel(nn.Module):
     def noise_images(self, n: int = 1, size: tuple[int, int] | None = None) -> Tensor:
         """``[n,C,H,W]`` of uniform noise, always the same; by default of the network's own size."""
         generator = torch.Generator().manual_seed(0)
-        return torch.rand(n, self.channels, *(size or self.probe_size), generator=generator).to(self.device)
+        shape = (n, self.channels, *(size or self.probe_size))
+        return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu").to(self.device)
 
     def cached(self, make: Callable[[TappedModel], T]) -> T:
         """``make(self)``, which is called once; the result is kept with the model."""

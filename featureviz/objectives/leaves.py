@@ -35,7 +35,7 @@ class UnitObjective(Objective):
     ) -> None:
         units, text = parse_units(unit, f"{type(self).__name__}({name!r})")
         super().__init__(layers, f"{prefix}{quote_layer(name)}:{text}{suffix}", len(units))
-        self.units, self.index = units, nn.Buffer(torch.tensor(units))
+        self.units, self.index = units, nn.Buffer(torch.tensor(units, device="cpu"))
         self.name, self.options = name, options
 
     def forward(self, activations: Activations) -> Tensor:
@@ -124,7 +124,7 @@ class Direction(Objective):
 
     def __init__(self, layer: str, vector: Tensor | Sequence[float], power: float = 0.0) -> None:
         try:
-            target = torch.as_tensor(vector, dtype=torch.float32).detach().clone()
+            target = torch.as_tensor(vector, dtype=torch.float32, device="cpu").detach().clone()
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"Direction({layer!r}): {error}; expected numbers, [C] or [N,C]") from None
         if target.ndim not in (1, 2) or not target.numel():
@@ -182,7 +182,7 @@ class Logit(Objective):
         super().__init__([OUTPUT], "logit:" + (f"[{', '.join(texts)}]" if several else texts[0]), len(classes))
         self.classes = classes
         self.units = tuple(c for c in classes if isinstance(c, int))  # all classes, once the labels are resolved
-        self.index = nn.Buffer(torch.tensor(self.units))
+        self.index = nn.Buffer(torch.tensor(self.units, dtype=torch.int64, device="cpu"))
 
     def forward(self, activations: Activations) -> Tensor:
         output = activations[OUTPUT]

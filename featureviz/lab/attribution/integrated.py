@@ -123,7 +123,8 @@ def blur(maps: Tensor, share: float) -> Tensor:
 
     sigma = share * maps.shape[2]
     reach = min(round(3 * sigma), min(maps.shape[2:]) - 1)
-    return gaussian_blur2d(maps, 2 * reach + 1, (sigma, sigma))
+    with maps.device:  # kornia takes the caller's default
+        return gaussian_blur2d(maps, 2 * reach + 1, (sigma, sigma))
 
 
 def import_captum(method: str) -> Any:

@@ -43,7 +43,8 @@ def colormap(values: Tensor, low: float | None = None, high: float | None = None
     share = ((values - low) / (high - low)).clamp(0, 1) if high > low else torch.full_like(values, middle)
     from kornia.color import ApplyColorMap  # imported here because it takes a second
 
-    coloured = ApplyColorMap(_colours(name))(share.view(-1, 1, *values.shape[-2:]))
+    with torch.device("cpu"):  # kornia takes the caller's default
+        coloured = ApplyColorMap(_colours(name))(share.view(-1, 1, *values.shape[-2:]))
     return coloured.view(*values.shape[:-2], 3, *values.shape[-2:])
 
 
