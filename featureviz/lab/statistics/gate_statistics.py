@@ -225,22 +225,28 @@ class GateStatistics:
         """Read a file that ``save`` wrote; any other file, or one with other levels, raises ``InvalidInput``."""
         try:
             saved = torch.load(path, weights_only=True, map_location="cpu")
-            levels, count, tables, about = saved["levels"], saved["count"], saved["sites"], saved.get("about", {})
-        except Exception as error:  # torch raises many types for files that it cannot read
+            return cls._from_saved(saved, saved.get("about", {}))
+        except (
+            Exception
+        ) as error:  # torch raises many types for files that it cannot read, and the file may hold anything
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InvalidInput(
                 f"{path} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
             ) from error
-        if levels != list(LEVELS):
-            raise InvalidInput(f"{path} holds quantiles at other levels; measure the statistics again")
-        labelled = bool(about.get("classes"))
+
+    @classmethod
+    def _from_saved(cls, saved: Mapping[str, Any], about: Mapping[str, Any]) -> GateStatistics:
+        if saved["levels"] != list(LEVELS):
+            raise ValueError("its quantiles are at other levels: measure again")
         sites: dict[str, SiteStatistics] = {}
-        for name, table in tables.items():
+        for name, table in saved["sites"].items():
             full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
-            sites[name] = SiteStatistics(full, name, labelled)
-        about |= {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
-        about["skipped"] = tuple(Skipped(*s) for s in about.get("skipped", ()))
-        return cls(sites, count, **about)
+            if full["quantiles"].shape != (len(LEVELS), len(full["logit_mean"])):
+                raise ValueError(f"{name!r} has quantiles {list(full['quantiles'].shape)}")
+            sites[name] = SiteStatistics(full, name, bool(about.get("classes")))
+        lists = {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
+        skipped = tuple(Skipped(*s) for s in about.get("skipped", ()))
+        return cls(sites, whole("count", saved["count"], 2), **{**about, **lists, "skipped": skipped})
 
 
 def natural_gates() -> GateStatistics:
