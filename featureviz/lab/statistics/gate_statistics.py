@@ -237,7 +237,7 @@ class GateStatistics:
     @classmethod
     def _from_saved(cls, saved: Mapping[str, Any], about: Mapping[str, Any]) -> GateStatistics:
         if saved["levels"] != list(LEVELS):
-            raise ValueError("its quantiles are at other levels: measure again")
+            raise ValueError("its quantiles are at other levels: measure the statistics again")
         sites: dict[str, SiteStatistics] = {}
         for name, table in saved["sites"].items():
             full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
