@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from featureviz.checks import SEEDS, VIEWS, show, usable, whole, wholes
+from featureviz.checks import LARGEST, SEEDS, VIEWS, finite, show, usable, whole, wholes
 from featureviz.errors import InvalidInput
 
 ROWS = 2**22  # of a generator: a draw of the step takes half a gigabyte
@@ -125,11 +125,12 @@ class Rng:
 
     def advance(self, by: int = 1) -> None:
         """Go ``by`` steps forward, without host synchronisation."""
-        self.step += by
+        self.step += whole("by", by, -LARGEST)
         self.restart()
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
         """Uniform in [low, high), ``[M, *shape]`` float32."""
+        low, high, shape = finite("low", low), finite("high", high), tuple(wholes("shape", shape, 1))
         if shape:
             numbers = self._floats(self._hash(math.prod(shape))).view(-1, *shape)
         else:
@@ -141,6 +142,7 @@ class Rng:
 
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
         """Standard normal, ``[M, *shape]`` float32 (Box-Muller: one hash gives two numbers)."""
+        shape = tuple(wholes("shape", shape, 1))
         count = math.prod(shape)
         bits = self._hash((count + 1) // 2)
         radius = torch.sqrt(-2.0 * torch.log(1.0 - self._floats(bits)))  # 1 - u is in (0, 1]

@@ -225,8 +225,8 @@ def measure_agreement(student: Student, store: Store, scale: Standards, chunks: 
 def measure_ends(statistics: GateStatistics, block: str) -> tuple[Tensor, Tensor]:
     """For each gate the shares of images on which it is exactly 0, and exactly 1: a hard sigmoid beyond -3 and 3.
 
-    They are read off the quantiles of its logits. On 7,452 composites made anew the means of all blocks were within 0.2 points of
-    a count.
+    They are read off the quantiles of its logits. On 7,452 composites made anew the means of all blocks were within 0.2
+    points of a count.
     """
     ends = torch.tensor([-3.0, 3.0])
     below = [statistics.percentile(block, unit, ends) / 100 for unit in range(len(statistics[block].logit_mean))]

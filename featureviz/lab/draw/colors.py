@@ -82,11 +82,10 @@ def overlay(image: Tensor, values: Tensor, alpha: float = 0.5, name: str = "turb
     tensor(0.)
     """
     alpha = finite("alpha", alpha, 0, 1)  # from the image alone to the map alone
-    if image.ndim != 3 or image.shape[0] != 3 or values.ndim != 2:
-        raise InvalidInput(
-            f"an image of shape {list(image.shape)} and a map of shape {list(values.shape)} were given; expected"
-            " [3,H,W] and [h,w]"
-        )
+    known = isinstance(image, Tensor) and isinstance(values, Tensor)
+    if not known or image.ndim != 3 or image.shape[0] != 3 or values.ndim != 2:
+        given = [f"of shape {list(t.shape)}" if isinstance(t, Tensor) else show(t) for t in (image, values)]
+        raise InvalidInput(f"an image {given[0]} and a map {given[1]} were given; expected [3,H,W] and [h,w]")
     wide = interpolate(values.detach().float().cpu()[None, None], image.shape[1:], mode="bilinear", antialias=True)
     return torch.lerp(image.detach().float().cpu(), colormap(wide[0, 0], name=name), alpha)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from featureviz.checks import whole
+from featureviz.checks import show, whole
 from featureviz.errors import InvalidInput
 from featureviz.image.base import SIDE
 from featureviz.lab.draw.canvas import Canvas, measure_text
@@ -43,8 +43,9 @@ def draw_sheet(
     >>> draw_sheet([("a", torch.rand(3, 40, 60)), ("b", torch.rand(3, 40, 60))], 2, gap=10).shape
     torch.Size([3, 82, 154])
     """
-    if not panels:
-        raise InvalidInput("no panels were given; expected at least one (title, picture)")
+    if not isinstance(panels, Sequence) or not panels or not all(map(_is_panel, panels)):
+        given = show(panels) if panels else "no panels"
+        raise InvalidInput(f"{given} were given for panels; expected at least one (title, picture [3,h,w])")
     gap, smallest = whole("gap", gap, 0, SIDE), whole("smallest", smallest, 0, SIDE)
     columns = whole("columns", round(len(panels) ** 0.5 + 0.49) if columns is None else columns, 1)
     pictures = [enlarge(picture.detach().float().cpu(), smallest) for _, picture in panels]
@@ -67,6 +68,13 @@ def draw_sheet(
         length = width // len(bars)
         _draw_bar(canvas, bar, _MARGIN + dx + i * length, head + height + _FONT, min(260, length - 2 * _MARGIN))
     return canvas.picture()
+
+
+def _is_panel(panel: Any) -> bool:
+    if not isinstance(panel, tuple | list) or len(panel) != 2:
+        return False
+    title, picture = panel
+    return isinstance(title, str) and isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3
 
 
 def enlarge(picture: Tensor, smallest: int) -> Tensor:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from featureviz.checks import SEEDS, finite, whole
 from featureviz.gating.interventions import clamp, mean_ablate, resample
 from featureviz.image.base import check_pictures
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.lab.statistics.pictures import BATCH, Source, batches
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.taps import OUTPUT
@@ -80,7 +80,7 @@ def ablate(
     >>> [a.way for a in ablate(model, pictures, natural, sites=["features.9.block.2"])]
     ['mean', 'one', 'shuffled']
     """
-    gates = tapped(model).gates
+    gates, natural = tapped(model).gates, measured(natural)
     names = list(gates.channelwise) if sites is None else [gates.resolve(s).name for s in sites]
     results: dict[tuple[str, str], Ablation] = {}
     generator = torch.Generator("cpu").manual_seed(whole("seed", seed, *SEEDS))

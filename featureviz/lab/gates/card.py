@@ -26,7 +26,7 @@ from featureviz.lab.gates.reachability import ReachableRange, reachable_range
 from featureviz.lab.gates.weights import GateJacobian, gate_jacobian
 from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.examples import ExampleImage, load_examples
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.lab.statistics.pictures import Source
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
@@ -140,7 +140,7 @@ def check_gates(model: TappedModel, site: str, units: Sequence[int]) -> None:
 
 def check_statistics(model: TappedModel, site: str, natural: GateStatistics) -> None:
     """Raise ``InvalidInput`` unless the statistics fit the block and contain everything that a card shows."""
-    natural.check_fits(model, site)
+    measured(natural).check_fits(model, site)
     for name in NEEDED:
         natural[site].tensor(name)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featureviz.checks import choice, finite, whole
 from featureviz.errors import InvalidInput
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.naming import quote_layer
 from featureviz.network.activations import Activations
 from featureviz.network.taps import GATE
@@ -113,7 +113,7 @@ def modes(natural: GateStatistics, site: str, count: int = 6, *, method: str = "
     torch.Size([3, 320])
     """
     choice("method", method, ("svd", "nmf"))
-    s, count = natural[site], whole("count", count)
+    s, count = measured(natural)[site], whole("count", count)
     covariance = s.logit_covariance.double()
     most = min(len(covariance), natural.count - 1)
     if not 1 <= count <= most:

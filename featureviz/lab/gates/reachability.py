@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from featureviz.checks import STEPS, show, whole
 from featureviz.errors import InvalidInput, ModelError
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
 from featureviz.network.taps import INPUT, Reached, hooked
@@ -107,7 +107,7 @@ class SqueezeEllipsoid:
     @classmethod
     def fit(cls, natural: GateStatistics, site: str) -> SqueezeEllipsoid:
         """The ellipsoid of a block's natural squeezes; compact statistics have none."""
-        s = natural[site]
+        s = measured(natural)[site]
         variance, directions = torch.linalg.eigh(s.squeeze_covariance.double())
         kept = variance > KEPT * variance.amax().clamp(min=1e-30)
         sd, directions = variance[kept].sqrt(), directions[:, kept]
@@ -156,7 +156,7 @@ def reachable_range(
     is kept, so natural squeezes in the ellipsoid are never outside of the bounds. ``steps`` is the length of an ascent.
     """
     site, steps = tapped(model).gates.resolve(site), whole("steps", steps, 0, STEPS)
-    natural.check_fits(model, site.name)
+    measured(natural).check_fits(model, site.name)
     z, ellipsoid = excitation(model, site), SqueezeEllipsoid.fit(natural, site.name)
     sample = natural[site.name].squeeze_sample.to(model.device)
     low, high = (_ascend(z, ellipsoid, sample, sign, steps) for sign in (-1.0, 1.0))

@@ -249,6 +249,15 @@ class GateStatistics:
         return cls(sites, whole("count", saved["count"], 2), **{**about, **lists, "skipped": skipped})
 
 
+def measured(natural: GateStatistics) -> GateStatistics:
+    """``natural``, or an error that says how to get statistics."""
+    if isinstance(natural, GateStatistics):
+        return natural
+    raise InvalidInput(
+        f"natural={show(natural)} was given; expected statistics: fv.lab.GateStatistics.measure(model, pictures)"
+    )
+
+
 def natural_gates() -> GateStatistics:
     """How the gates of the embedded network behave on natural pictures that were not used in its training.
 
