@@ -59,9 +59,9 @@ def wholes(name: str, values: Any, least: int = 0, most: int = LARGEST, *, count
     return [whole(f"{name}[{i}]", value, least, most) for i, value in enumerate(entries(name, values, count))]
 
 
-def entries(name: str, values: Any, count: int | None = None) -> list[Any]:
+def entries(name: str, values: Any, count: int | None = None, of: str = "numbers") -> list[Any]:
     """The entries of a list, tuple, range, set, array or tensor of one dimension, checked to be ``count``."""
-    expected = f"{'a list of' if count is None else count} numbers"
+    expected = f"{'a list of' if count is None else count} {of}"
     if isinstance(values, (np.ndarray, Tensor)):
         found = values.tolist() if values.ndim == 1 and not _on_meta(values) else None
     elif isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping)):
@@ -85,11 +85,23 @@ def choice(name: str, value: Any, choices: Collection[str]) -> str:
     return value
 
 
+def flag(name: str, value: Any) -> bool:
+    """``value``, if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{name}={show(value)} was given; expected True or False")
+    return bool(value)
+
+
 def usable(device: torch.device | str | int | None) -> torch.device | None:
     """The device; an error if this machine has none of that name. None stands for whatever is in use."""
     try:
         return None if device is None else torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:  # torch's ways to say that there is no such device
+    except (
+        RuntimeError,
+        AssertionError,
+        TypeError,
+        ValueError,
+    ) as error:  # torch's ways to say that there is no such device
         reason = str(error).partition("\n")[0]
         raise InvalidInput(f"device={show(device)} cannot be used: {reason}; give one such as 'cpu'") from error
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import featureviz as fv
-from featureviz.checks import choice, entries, finite, show, whole, wholes
+from featureviz.checks import choice, entries, finite, flag, show, whole, wholes
 from featureviz.errors import InvalidInput
 from featureviz.lab import GateStatistics
 from featureviz.lab.draw.canvas import Canvas
@@ -84,6 +84,13 @@ def test_a_wrong_entry_is_named() -> None:
 def test_words_are_chosen_from_those_that_there_are(value: Any) -> None:
     with pytest.raises(InvalidInput, match=r"scale=.* was given; expected 'each' or 'shared'"):
         choice("scale", value, ("each", "shared"))
+
+
+@pytest.mark.parametrize("value", [None, 1, 0.0, "yes", np.zeros(2), torch.tensor(True)])
+def test_switches_are_true_or_false(value: Any) -> None:
+    assert (flag("on", True), flag("on", np.False_)) == (True, False)
+    with pytest.raises(InvalidInput, match=r"on=.* was given; expected True or False"):
+        flag("on", value)
 
 
 # ------------------------------------------------------------------------------------------------------------ arguments

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featureviz.checks import finite, show, wholes
-from featureviz.errors import InvalidInput
+from featureviz.checks import entries, finite, show, wholes
+from featureviz.errors import InvalidInput, UnknownName
 from featureviz.naming import Units, parse_units
 from featureviz.network.in_force import Change, Intervention, intervening
 from featureviz.network.model import TappedModel, tapped
@@ -67,7 +67,9 @@ def mean_ablate(model: TappedModel, sites: Sites, natural: NaturalGates, units: 
     def make_change(site: GateSite) -> Change:
         try:
             mean = natural[site.name].value_mean
-        except (TypeError, AttributeError) as error:
+        except UnknownName:
+            raise
+        except (TypeError, AttributeError, LookupError) as error:
             raise InvalidInput(f"natural={show(natural)} was given; expected fv.lab.GateStatistics") from error
         return _change_by(_to_row("natural mean", mean), _replace)(site)
 
@@ -163,7 +165,7 @@ def _replace(gates: Tensor, row: Tensor) -> Tensor:
 
 
 def _resolve(model: TappedModel, sites: Sites) -> list[GateSite]:
-    named: list[Any] = [sites] if isinstance(sites, str) or not isinstance(sites, Iterable) else [*sites]
+    named: list[Any] = [sites] if isinstance(sites, str | GateSite) else entries("sites", sites, of="gated blocks")
     for site in named:
         if not isinstance(site, (str, GateSite)):
             raise InvalidInput(f"sites={show(sites)} was given; expected the name of a gated block, or a list of them")

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import finite
+from featureviz.checks import finite, flag
 from featureviz.image import color
 from featureviz.image.base import Parameterization, Size, check_shape, check_start, draw_noise
 
@@ -62,7 +62,7 @@ class FourierImage(Parameterization):
         super().__init__()
         start = None if image is None else check_start(image, n, channels, size)
         n, channels, *sides = check_shape(n, channels, size) if start is None else start.shape
-        self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
+        self.matrix = nn.Buffer(color.correlation()) if flag("decorrelate", decorrelate) and channels == 3 else None
         self.size = (sides[0], sides[1])
         self.scale = nn.Buffer(frequency_scale(*self.size, finite("decay", decay, -4, 4)))  # [H, W//2+1]
         if start is None:

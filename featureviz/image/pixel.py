@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from featureviz.checks import flag
 from featureviz.image import color
 from featureviz.image.base import Parameterization, Size, check_shape, check_start, draw_noise
 
@@ -36,7 +37,7 @@ class PixelImage(Parameterization):
         super().__init__()
         start = None if image is None else check_start(image, n, channels, size)
         shape = check_shape(n, channels, size) if start is None else start.shape
-        self.matrix = nn.Buffer(color.correlation()) if decorrelate and shape[1] == 3 else None
+        self.matrix = nn.Buffer(color.correlation()) if flag("decorrelate", decorrelate) and shape[1] == 3 else None
         drawn = draw_noise(shape, sd, seed, image_ids) if start is None else color.to_signal(start.cpu(), self.matrix)
         self.pixels = nn.Parameter(drawn)
 

@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import show
+from featureviz.checks import entries, show
 from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
 from featureviz.transform import functional
@@ -82,9 +82,7 @@ def list_transforms(transforms: Iterable[nn.Module] | None) -> list[Transform]:
     """
     if transforms is None:
         return robust()
-    if isinstance(transforms, (str, Transform)) or not isinstance(transforms, Iterable):
-        raise InvalidInput(f"transforms={show(transforms)} was given; expected a list of transforms")
-    return [_as_transform(t) for t in transforms]
+    return [_as_transform(t) for t in entries("transforms", transforms, of="transforms")]
 
 
 def _matrix(warp: Warp, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:

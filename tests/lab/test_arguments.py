@@ -118,7 +118,7 @@ CALLS: dict[str, tuple[Callable[[Bench], Any], str]] = {
     "overlaid twice": (lambda b: lab.overlay(X[0], X[0, 0], 2), "alpha=2"),
     "no panels": (lambda b: lab.draw_sheet([]), "no panels"),
     "panels without titles": (lambda b: lab.draw_sheet([X[0]]), r"expected at least one \(title, picture"),
-    "panels of another kind": (lambda b: lab.draw_sheet(3), "3 were given for panels"),
+    "panels of another kind": (lambda b: lab.draw_sheet(3), "panels=3 was given"),
     "a grey panel": (lambda b: lab.draw_sheet([("a", X[0, :1])]), r"expected at least one \(title, picture"),
     "overlaid on an array": (lambda b: lab.overlay(np.zeros((3, 8, 8)), X[0, 0]), r"expected \[3,H,W\] and \[h,w\]"),
     "half a column": (lambda b: lab.draw_sheet([("a", X[0])], 0.5), "columns=0.5"),

@@ -14,6 +14,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import entries
 from featureviz.errors import ModelError
 from featureviz.lab.attribution.score_function import ScoreFunction, enable_gradients
 from featureviz.lab.inputs import fit_images
@@ -83,7 +84,9 @@ def gradient_path_profile(
     (['features.1.block.2', 'features.2.block.2', 'features.3.block.2', 'features.4.block.2'], torch.Size([2]))
     """
     gates = tapped(model).gates
-    names = list(gates) if sites is None else [gates.resolve(s).name for s in sites]
+    names = (
+        list(gates) if sites is None else [gates.resolve(s).name for s in entries("sites", sites, of="gated blocks")]
+    )
     profile: dict[str, GradientPaths] = {}
     with enable_gradients():
         score = ScoreFunction(model, objective, views, seed)

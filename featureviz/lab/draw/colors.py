@@ -34,7 +34,8 @@ def colormap(values: Tensor, low: float | None = None, high: float | None = None
     >>> colormap(torch.tensor([[-2.0, 0.0, 1.0]]), name="diverging")[:, 0, 1]  # zero
     tensor([0.9686, 0.9686, 0.9686])
     """
-    if not isinstance(values, Tensor) or values.ndim not in (2, 3) or not values.numel():
+    colours = _colours(name)
+    if not isinstance(values, Tensor) or values.is_meta or values.ndim not in (2, 3) or not values.numel():
         given = f"of shape {list(values.shape)}" if isinstance(values, Tensor) else show(values)
         raise InvalidInput(f"a map {given} was given; expected [H,W] or [N,H,W], not empty")
     values = values.detach().float().cpu()
@@ -43,8 +44,8 @@ def colormap(values: Tensor, low: float | None = None, high: float | None = None
     share = ((values - low) / (high - low)).clamp(0, 1) if high > low else torch.full_like(values, middle)
     from kornia.color import ApplyColorMap  # imported here because it takes a second
 
-    with torch.device("cpu"):  # kornia takes the caller's default
-        coloured = ApplyColorMap(_colours(name))(share.view(-1, 1, *values.shape[-2:]))
+    with torch.device("cpu"):
+        coloured = ApplyColorMap(colours)(share.view(-1, 1, *values.shape[-2:]))
     return coloured.view(*values.shape[:-2], 3, *values.shape[-2:])
 
 
@@ -61,7 +62,7 @@ def limits(
     array = values.detach().float().cpu().numpy()
     if not np.isfinite(array).all():
         raise InvalidInput(f"{int((~np.isfinite(array)).sum())} of {array.size} values to draw are NaN or infinite")
-    if name in _SIGNED:
+    if isinstance(name, str) and name in _SIGNED:
         given = [abs(v) for v in (low, high) if v is not None]
         sizes = np.abs(array[array != 0])  # without the zeros, of which a sparse matrix has many
         reach = max(given) if given else float(np.quantile(sizes, share)) if sizes.size else 0.0
@@ -82,7 +83,7 @@ def overlay(image: Tensor, values: Tensor, alpha: float = 0.5, name: str = "turb
     tensor(0.)
     """
     alpha = finite("alpha", alpha, 0, 1)  # from the image alone to the map alone
-    known = isinstance(image, Tensor) and isinstance(values, Tensor)
+    known = all(isinstance(t, Tensor) and not t.is_meta for t in (image, values))
     if not known or image.ndim != 3 or image.shape[0] != 3 or values.ndim != 2:
         given = [f"of shape {list(t.shape)}" if isinstance(t, Tensor) else show(t) for t in (image, values)]
         raise InvalidInput(f"an image {given[0]} and a map {given[1]} were given; expected [3,H,W] and [h,w]")
@@ -103,4 +104,5 @@ def _colours(name: str) -> Any:
         raise unknown("colour map", name, names)
     rgb = [[int(h[i : i + 2], 16) / 255 for i in (0, 2, 4)] for h in _BLUE_TO_RED]
     # An odd number of colours, so that one of them is the middle.
-    return ColorMap(rgb if name == DIVERGING else name, num_colors=255, dtype=torch.float32)
+    with torch.device("cpu"):  # kornia takes the caller's default
+        return ColorMap(rgb if name == DIVERGING else name, num_colors=255, dtype=torch.float32)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from featureviz.checks import show, whole
+from featureviz.checks import flag, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.image.base import SIDE
 from featureviz.lab.draw.canvas import Canvas, measure_text
@@ -44,10 +44,19 @@ def draw_sheet(
     torch.Size([3, 82, 154])
     """
     if not isinstance(panels, Sequence) or not panels or not all(map(_is_panel, panels)):
-        given = show(panels) if panels else "no panels"
-        raise InvalidInput(f"{given} were given for panels; expected at least one (title, picture [3,h,w])")
+        given = (
+            "no panels were given"
+            if isinstance(panels, Sequence) and not panels
+            else f"panels={show(panels)} was given"
+        )
+        raise InvalidInput(f"{given}; expected at least one (title, picture [3,h,w])")
+    if not isinstance(title, str) or not isinstance(bars, Sequence) or not all(isinstance(b, ColorBar) for b in bars):
+        raise InvalidInput(f"title={show(title)} and bars={show(bars)} were given; expected a text and colour bars")
     gap, smallest = whole("gap", gap, 0, SIDE), whole("smallest", smallest, 0, SIDE)
-    columns = whole("columns", round(len(panels) ** 0.5 + 0.49) if columns is None else columns, 1)
+    left, columns = (
+        flag("left", left),
+        whole("columns", round(len(panels) ** 0.5 + 0.49) if columns is None else columns, 1),
+    )
     pictures = [enlarge(picture.detach().float().cpu(), smallest) for _, picture in panels]
     lengths = [_text_width(text) for text, _ in panels]
     dx, dy = (max(lengths) + 6, 0) if left else (0, _FONT + 4 if any(lengths) else 0)
@@ -74,7 +83,13 @@ def _is_panel(panel: Any) -> bool:
     if not isinstance(panel, tuple | list) or len(panel) != 2:
         return False
     title, picture = panel
-    return isinstance(title, str) and isinstance(picture, Tensor) and picture.ndim == 3 and len(picture) == 3
+    return (
+        isinstance(title, str)
+        and isinstance(picture, Tensor)
+        and picture.ndim == 3
+        and len(picture) == 3
+        and not picture.is_meta
+    )
 
 
 def enlarge(picture: Tensor, smallest: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from featureviz.checks import SEEDS, finite, whole
+from featureviz.checks import SEEDS, entries, finite, whole
 from featureviz.gating.interventions import clamp, mean_ablate, resample
 from featureviz.image.base import check_pictures
 from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
@@ -81,7 +81,8 @@ def ablate(
     ['mean', 'one', 'shuffled']
     """
     gates, natural = tapped(model).gates, measured(natural)
-    names = list(gates.channelwise) if sites is None else [gates.resolve(s).name for s in sites]
+    asked = gates.channelwise if sites is None else entries("sites", sites, of="gated blocks")
+    names = [gates.resolve(site).name for site in asked]
     results: dict[tuple[str, str], Ablation] = {}
     generator = torch.Generator("cpu").manual_seed(whole("seed", seed, *SEEDS))
     with torch.no_grad(), tqdm(desc="ablation", disable=not progress, unit="image") as bar:

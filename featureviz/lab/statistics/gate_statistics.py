@@ -108,7 +108,7 @@ class GateStatistics:
         size = model.input_size((224, 224))
         source = Pictures(pictures, size) if isinstance(pictures, str | os.PathLike) else pictures
         running, names, interrupted = RunningStatistics.empty(sites, extremes), dict[int, str](), False
-        total = len(source) if isinstance(source, Pictures | Tensor) else None
+        total = len(source) if isinstance(source, Pictures) or (isinstance(source, Tensor) and source.ndim) else None
         with tqdm(total=total, desc="gates", disable=not progress, unit="image") as bar:
             try:
                 for batch in batches(source, size):
