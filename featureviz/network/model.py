@@ -18,7 +18,7 @@ from featureviz.network.axes import IMAGE_AXES, Axes
 from featureviz.network.copies.private_copy import take_buffers
 from featureviz.network.copies.redirect import is_redirected
 from featureviz.network.copies.running import RunningCopy
-from featureviz.network.in_force import interventions_on
+from featureviz.network.in_force import check_batch, interventions_on
 from featureviz.network.site import Gates
 from featureviz.network.survey.survey import Layer, Survey
 from featureviz.network.taps import (
@@ -124,9 +124,10 @@ class TappedModel(nn.Module):
     def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
         self.require_numbers()
-        taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
+        taps, rows = self.taps(layers, (x.shape[-2], x.shape[-1])), rows or Rows.make(len(x), device=x.device)
+        check_batch(self.key, len(rows.images))
         taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
-        return self.collect(taken, taps, rows or Rows.make(len(x), device=x.device))
+        return self.collect(taken, taps, rows)
 
     def collect(self, taken: Mapping[str, Tensor], taps: Mapping[str, Tap], rows: Rows) -> Activations:
         """What was taken at the taps, with what is known of its axes and of the classes."""

@@ -11,8 +11,9 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
+from featureviz.checks import show
 from featureviz.errors import FeaturevizError, InvalidInput, SpecError
-from featureviz.naming import CONSTANTS, MOST_INDEX, NUMBER, WORD, check_count, expand_range, shorten, show
+from featureviz.naming import CONSTANTS, MOST_INDEX, NUMBER, WORD, check_count, expand_range, shorten
 
 T = TypeVar("T")
 

@@ -7,16 +7,19 @@ import math
 import torch
 from torch import Tensor
 
+from featureviz.checks import LARGEST, whole
 from featureviz.errors import InvalidInput
 from featureviz.lab.draw.colors import check_scale, colormap, limits
 from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_row, resize_near
 from featureviz.lab.inputs import fit_image
 from featureviz.network.model import TappedModel
+from featureviz.network.surroundings import own_surroundings
 
 _PREFIX = 8  # the most class and register tokens before a grid of patches: DeiT has 2, DINOv2 has 5
 _CELL = 56  # pixels: about the size of a map
 
 
+@own_surroundings
 def channel_maps(model: TappedModel, layer: str, image: Tensor, *, channel_axis: int | None = None) -> Tensor:
     """The maps ``[C,H,W]`` of a layer for one image ``[3,H,W]`` in [0,1], on the CPU.
 
@@ -35,6 +38,7 @@ def channel_maps(model: TappedModel, layer: str, image: Tensor, *, channel_axis:
         raise InvalidInput(f"layer {layer!r} gives {list(a.shape)}; expected [1,C,H,W], [1,H,W,C], [1,T,C] or [1,C]")
     if channel_axis is None:
         channel_axis = _guess_channel_axis(a, x) if a.ndim == 4 else -1
+    channel_axis = whole("channel_axis", channel_axis, -LARGEST)
     if not -a.ndim < channel_axis < a.ndim or channel_axis == 0:
         raise InvalidInput(
             f"channel_axis={channel_axis} was given for {layer!r} of shape {list(a.shape)}; expected 1 to {a.ndim - 1}"
@@ -62,8 +66,7 @@ def activation_grid(
     3
     """
     check_scale(scale)
-    if channels < 1 or columns < 1:
-        raise InvalidInput(f"channels={channels} and columns={columns} were given; expected at least 1")
+    channels, columns = whole("channels", channels, 1), whole("columns", columns, 1)
     maps = channel_maps(model, layer, image, channel_axis=channel_axis)
     drawn, (count, height, width) = maps[:channels], maps.shape
     shared = scale == "shared" or height * width == 1

@@ -16,8 +16,8 @@ from featureviz.network.axes import IMAGE_AXES
 from featureviz.network.copies.private_copy import shared_copy
 from featureviz.network.copies.redirect import Redirection
 from featureviz.network.diagnosis import explain_failure
+from featureviz.network.surroundings import modes_kept, no_autocast
 from featureviz.network.taps import IMAGE, RETURNED, Reached, Tap, find_tensor, hooked
-from featureviz.surroundings import modes_kept, no_autocast
 
 ForwardFn = Callable[[nn.Module, Tensor], Any]
 

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from featureviz.errors import ModelError, out_of_memory
+from featureviz.network.surroundings import modes_kept
 from featureviz.network.taps import RETURNED, find_tensor, first_argument, hide_from_modes
-from featureviz.surroundings import modes_kept
 
 _SAMPLE = 1 << 16  # numbers of a tensor that are compared
 _LOOKS = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "nonzero", "equal", "allclose"}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import featureviz as fv
-from featureviz.surroundings import modes_kept, own_surroundings, postponed_interrupts
+from featureviz.network.surroundings import modes_kept, own_surroundings, postponed_interrupts
 
 
 @contextmanager
