@@ -89,7 +89,7 @@ def test_specs_are_parsed(text: str, expected: str) -> None:
         ("a:[0-7]", 4, "expected ']' or ','"),
         ("a:[0:1000000000]", 3, "at most 65,536"),
         ("a:[0:65536, 0]", 12, "at most 65,536"),
-        ("a:99999999999", 2, "expected a whole number from 0"),
+        ("a:99999999999", 2, "expected an index from 0"),
         ("a:1@3", 5, "expected ',' and a column"),
         ("a:1 / b:2", 6, "a number other than 0"),
         ("a:1 / 0", 6, "a number other than 0"),
