@@ -82,6 +82,11 @@ class TappedModel(nn.Module):
         self.__dict__["_origin"] = None  # of a scratch copy: the network whose buffers it starts from
         self.eval()
 
+    def __repr__(self) -> str:
+        """One line: in a notebook a whole tree of modules would hide what is known of the model."""
+        size = "any size" if self.size is None else f"input {self.size}"
+        return f"TappedModel({self.name}, {size}, {self.channels} channels, {self.device})"
+
     @property
     def net(self) -> nn.Module:
         """The private copy of the network. To hook it, take an ``isolated`` one."""

@@ -124,7 +124,6 @@ CALLS: dict[str, tuple[Callable[[Bench], Any], str]] = {
     "half a column": (lambda b: lab.draw_sheet([("a", X[0])], 0.5), "columns=0.5"),
     "a gap of nan": (lambda b: lab.draw_sheet([("a", X[0])], gap=float("nan")), "gap=nan"),
     "grid of no channels": (lambda b: lab.activation_grid(b.model, "conv", X[0], 0), "channels=0"),
-    "axis x": (lambda b: lab.channel_maps(b.model, "conv", X[0], channel_axis="x"), "channel_axis='x'"),
 }  # fmt: skip
 
 

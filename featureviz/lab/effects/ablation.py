@@ -90,12 +90,12 @@ def ablate(
     with torch.no_grad(), tqdm(desc="ablation", disable=not progress, unit="image") as bar:
         for batch in batches(pictures, model.input_size((224, 224))):
             x = batch.images.to(model.device)
-            before = model(x, [layer])[layer]
+            before = model(x, [layer]).views_first(layer)
             order = _shuffle(len(x), generator)
             for site in names:
                 for way, intervention in _interventions(model, site, natural, order).items():
                     with intervention:
-                        after = model(x, [layer])[layer]
+                        after = model(x, [layer]).views_first(layer)
                     new = Ablation.compare(site, way, before, after, scores=layer == OUTPUT and before.ndim == 2)
                     results[site, way] = results[site, way].merge(new) if (site, way) in results else new
             bar.update(len(x))
@@ -130,7 +130,7 @@ class GateAblator:
     def _run(self) -> Tensor:
         with torch.no_grad():
             outputs = [
-                self.model(images.to(self.model.device), [self.layer])[self.layer].float().cpu()
+                self.model(images.to(self.model.device), [self.layer]).views_first(self.layer).float().cpu()
                 for images in self.images.split(BATCH)
             ]
         return torch.cat(outputs)
