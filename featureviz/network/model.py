@@ -20,6 +20,7 @@ from featureviz.network.copies.redirect import is_redirected
 from featureviz.network.copies.running import RunningCopy
 from featureviz.network.in_force import check_batch, interventions_on
 from featureviz.network.site import Gates
+from featureviz.network.surroundings import modes_kept
 from featureviz.network.survey.survey import Layer, Survey
 from featureviz.network.taps import (
     BOTTLENECK,
@@ -208,7 +209,8 @@ class TappedModel(nn.Module):
             scratch = copy.copy(self)  # discovery hooks and patches this one
             scratch.__dict__.update(_modules=dict(self._modules), _surveys={}, _cache={}, _origin=self.net)
             scratch.running = self.running.twin()
-            found = self._find_gates(scratch)
+            with modes_kept():
+                found = self._find_gates(scratch)
             take_buffers(scratch.net, self.net)
             self.running, self._surveys, self._cache = scratch.running, {}, {}
             self._gates = found

@@ -148,6 +148,7 @@ def test_a_handler_of_the_callers_stays() -> None:
         signal.signal(signal.SIGINT, previous)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may come inside a __del__
 @pytest.mark.parametrize("spec", ["conv:1", "gate:se:2", "deepdream:stem"])
 def test_an_interrupt_at_any_instant_leaves_the_model_as_it_was(tiny: fv.TappedModel, spec: str) -> None:
     """A timer raises it, wherever the render is then. (The benchmarks do this a thousand times.)"""

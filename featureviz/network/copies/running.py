@@ -70,11 +70,9 @@ class RunningCopy(nn.Module):
 
     def call(self, x: Tensor, *, redirect: bool = False) -> Any:
         """As ``forward``, with the network's own errors."""
-        with self._autocast(x.device.type):
+        with modes_kept(), self._autocast(x.device.type):
             x = ((x - self.mean) / self.std).to(self.dtype)
-            if not redirect:
-                return self._run(x)
-            with modes_kept(), Redirection():
+            with Redirection() if redirect else nullcontext():
                 return self._run(x)
 
     def read(self, x: Tensor, taps: Mapping[str, Tap], *, redirect: bool = False) -> dict[str, Tensor]:
