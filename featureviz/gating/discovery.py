@@ -103,7 +103,7 @@ def _find_sites(model: TappedModel, images: Tensor) -> dict[str, GateSite]:
         if exact and not any(within(other.gate, site.name) for other in sites.values()):
             raise ModelError(
                 f"block {site.name!r} ({site.found}) does not compute x * gate(logits) on noise to {TOLERANCE:.0e};"
-                " check its weights for NaN"
+                " check it for NaN weights"
             )
     order = list(model.check())
     in_order = sorted(sites.values(), key=lambda site: order.index(site.gate))

@@ -128,7 +128,7 @@ def test_a_copy_is_clamped_inside_the_block_and_nowhere_else(tiny: fv.TappedMode
     [
         (lambda m: fv.clamp(m, "s", 1.0), UnknownName, "nearest: 'se'"),
         (lambda m: fv.clamp(m, SITE, 1.0, units=8), InvalidInput, "8 channels: 0 to 7"),
-        (lambda m: fv.clamp(m, SITE, 1.0, units=[-1]), InvalidInput, "expected an index from 0"),
+        (lambda m: fv.clamp(m, SITE, 1.0, units=[-1]), InvalidInput, "expected a whole number from 0"),
         (lambda m: fv.resample(m, SITE, [0, 2]), InvalidInput, "from 0 to 1"),
         (lambda m: fv.clamp(nn.ReLU(), SITE, 1.0), InvalidInput, "fv.wrap"),
     ],
