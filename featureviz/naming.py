@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import numbers
-import operator
 import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featureviz.checks import finite, show, whole
 from featureviz.errors import InvalidInput
 
 T = TypeVar("T")
@@ -50,42 +49,9 @@ def quote_layer(layer: str) -> str:
     return layer if re.fullmatch(WORD, layer) and layer not in KINDS else quote(layer)
 
 
-def show(value: object, most: int = 200) -> str:
-    """A given value for an error message, shortened."""
-    try:
-        text = repr(value)
-    except Exception:  # of whatever was given: the message is about something else
-        text = f"a {type(value).__name__}"
-    return shorten(text, most)
-
-
 def shorten(text: str, most: int) -> str:
     """The text, or its beginning and its end if it has more than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most - most // 3]}...{text[-most // 3 :]}"
-
-
-def to_finite(value: Any, what: str) -> float:
-    """A number of Python, numpy or torch as a finite float; ``what`` names it in the error message."""
-    try:
-        value = value.item() if isinstance(value, Tensor) else value
-        number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
-    except (OverflowError, RuntimeError):  # a very large integer; a tensor of several numbers
-        number = math.nan
-    if not math.isfinite(number):
-        raise InvalidInput(f"{what} = {show(value)} was given; expected a finite number")
-    return number
-
-
-def to_index(value: Any, what: str) -> int:
-    """A whole number from 0 of Python, numpy or torch; ``what`` names it in the error message."""
-    try:
-        value = value.item() if isinstance(value, Tensor) else value
-        index = -1 if isinstance(value, bool) else int(operator.index(value))
-    except (TypeError, ValueError, RuntimeError):
-        index = -1
-    if not 0 <= index <= MOST_INDEX:
-        raise InvalidInput(f"{what} = {show(value)} was given; expected an index from 0")
-    return index
 
 
 def format_number(value: float) -> str:
@@ -102,7 +68,7 @@ def parse_units(unit: Units, owner: str) -> tuple[tuple[int, ...], str]:
     ((0, 1, 2, 3, 4, 5, 9), '[0:6, 9]')
     """
     given, what = as_list(unit), f"{owner}: unit"
-    units = tuple(to_index(u, what) for u in (given if given is not None else [unit]))
+    units = tuple(whole(what, u, most=MOST_INDEX) for u in (given if given is not None else [unit]))
     if not units:
         raise InvalidInput(f"{what} = {show(unit)} was given; expected an index from 0, or a list of them")
     check_count(len(units))
@@ -161,7 +127,7 @@ def select_entries(entries: Sequence[T], images: Sequence[int]) -> T | list[T]:
 
 def check_images(images: Sequence[int], count: int) -> list[int]:
     """The numbers of the images: an error unless there are some, each from 0 to ``count - 1``."""
-    numbers = [to_index(i, "image") for i in as_list(images) or []]
+    numbers = [whole("image", i, most=MOST_INDEX) for i in as_list(images) or []]
     if not numbers or max(numbers) >= count:
         raise InvalidInput(f"images {show(images)} were asked for; expected a list of numbers from 0 to {count - 1}")
     return numbers
@@ -217,13 +183,13 @@ def _(value: str) -> str:
 
 @write_value.register
 def _(value: numbers.Integral) -> str:
-    to_finite(value, "a number")  # that has not too many digits
+    finite("a number", value)  # that has not too many digits
     return str(int(value))
 
 
 @write_value.register
 def _(value: numbers.Real) -> str:
-    return repr(to_finite(value, "a number"))
+    return repr(finite("a number", value))
 
 
 @write_value.register

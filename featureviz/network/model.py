@@ -18,8 +18,9 @@ from featureviz.network.axes import IMAGE_AXES, Axes
 from featureviz.network.copies.private_copy import take_buffers
 from featureviz.network.copies.redirect import is_redirected
 from featureviz.network.copies.running import RunningCopy
-from featureviz.network.in_force import interventions_on
+from featureviz.network.in_force import check_batch, interventions_on
 from featureviz.network.site import Gates
+from featureviz.network.surroundings import modes_kept
 from featureviz.network.survey.survey import Layer, Survey
 from featureviz.network.taps import (
     BOTTLENECK,
@@ -82,6 +83,11 @@ class TappedModel(nn.Module):
         self.__dict__["_origin"] = None  # of a scratch copy: the network whose buffers it starts from
         self.eval()
 
+    def __repr__(self) -> str:
+        """One line: in a notebook a whole tree of modules would hide what is known of the model."""
+        size = "any size" if self.size is None else f"input {self.size}"
+        return f"TappedModel({self.name}, {size}, {self.channels} channels, {self.device})"
+
     @property
     def net(self) -> nn.Module:
         """The private copy of the network. To hook it, take an ``isolated`` one."""
@@ -124,9 +130,10 @@ class TappedModel(nn.Module):
     def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
         self.require_numbers()
-        taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
+        taps, rows = self.taps(layers, (x.shape[-2], x.shape[-1])), rows or Rows.make(len(x), device=x.device)
+        check_batch(self.key, len(rows.images))
         taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
-        return self.collect(taken, taps, rows or Rows.make(len(x), device=x.device))
+        return self.collect(taken, taps, rows)
 
     def collect(self, taken: Mapping[str, Tensor], taps: Mapping[str, Tap], rows: Rows) -> Activations:
         """What was taken at the taps, with what is known of its axes and of the classes."""
@@ -202,7 +209,8 @@ class TappedModel(nn.Module):
             scratch = copy.copy(self)  # discovery hooks and patches this one
             scratch.__dict__.update(_modules=dict(self._modules), _surveys={}, _cache={}, _origin=self.net)
             scratch.running = self.running.twin()
-            found = self._find_gates(scratch)
+            with modes_kept():
+                found = self._find_gates(scratch)
             take_buffers(scratch.net, self.net)
             self.running, self._surveys, self._cache = scratch.running, {}, {}
             self._gates = found

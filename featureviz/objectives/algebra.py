@@ -10,6 +10,7 @@ from typing import Any, Self, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import finite, show
 from featureviz.errors import InvalidInput, WrongType
 from featureviz.naming import (
     as_list,
@@ -18,8 +19,6 @@ from featureviz.naming import (
     quote,
     select_entries,
     shorten,
-    show,
-    to_finite,
     write_call,
     write_value,
 )
@@ -153,7 +152,7 @@ class Linear(_Combination):
     def __init__(self, terms: Sequence[tuple[float, Objective]], constant: float = 0.0) -> None:
         objectives = [objective for _, objective in terms]
         for number in (constant, *(weight for weight, _ in terms)):
-            to_finite(number, "a weight or a constant")  # a product of finite ones may be infinite
+            finite("a weight or a constant", number)  # a product of finite ones may be infinite
         super().__init__(objectives, _format_linear(terms, constant), _count_images(objectives))
         self.weights, self.constant = tuple(weight for weight, _ in terms), constant
 
@@ -261,7 +260,7 @@ def _describe(made: type[Objective], args: Sequence[Any], kwargs: dict[str, Any]
 
 def _to_float(value: Any) -> float:
     try:
-        return to_finite(value, "a number")
+        return finite("a number", value)
     except InvalidInput:
         what = f"an objective cannot be combined with {show(value)}"
         raise WrongType(f"{what}; expected an objective or a number that is finite") from None

@@ -9,8 +9,9 @@ from typing import Any, final
 
 from torch import Tensor
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
-from featureviz.naming import show, write_call
+from featureviz.naming import write_call
 from featureviz.network.activations import Activations
 from featureviz.objectives.algebra import Objective
 

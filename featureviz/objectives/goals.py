@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
-from featureviz.naming import show
 from featureviz.network.activations import Activations
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective, PerImage

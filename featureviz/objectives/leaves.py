@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import finite, show, whole
 from featureviz.errors import InvalidInput, unknown
 from featureviz.naming import (
+    MOST_INDEX,
     Units,
     as_list,
     check_count,
@@ -24,11 +26,8 @@ from featureviz.naming import (
     quote_layer,
     select_entries,
     shorten,
-    show,
-    to_finite,
-    to_index,
     write_units,
-)  # fmt: skip
+)
 from featureviz.network.activations import Activations
 from featureviz.network.taps import OUTPUT, RETURNED
 from featureviz.objectives.algebra import Objective
@@ -57,7 +56,7 @@ class UnitObjective(Objective):
         units, text = parse_units(unit, f"{type(self).__name__}({show(name)})")
         super().__init__(layers, form.format(name=written, units=text), len(units))
         self._set(units=units, name=name, options=options)
-        self.register_buffer("index", torch.tensor(units))
+        self.register_buffer("index", torch.tensor(units, dtype=torch.int64, device="cpu"))
 
     def forward(self, activations: Activations) -> Tensor:
         return self.mean(activations, self.layers[0])
@@ -109,7 +108,8 @@ class Neuron(UnitObjective):
         if (y is None) != (x is None):
             raise InvalidInput(f"Neuron({layer!r}) got y={show(y)}, x={show(x)}; expected both, from 0, or neither")
         row, column = (
-            None if i is None else to_index(i, f"Neuron({layer!r}): {name}") for i, name in ((y, "y"), (x, "x"))
+            None if i is None else whole(f"Neuron({layer!r}): {name}", i, most=MOST_INDEX)
+            for i, name in ((y, "y"), (x, "x"))
         )
         place = "centre" if row is None else f"{row},{column}"
         super().__init__([layer], layer, unit, form=f"{{name}}:{{units}}@{place}", y=row, x=column)
@@ -150,7 +150,7 @@ class Direction(Objective):
     def __init__(self, layer: str, vector: Tensor | Sequence[float], power: float = 0.0) -> None:
         owner = f"Direction({show(layer)})"
         target = _to_vector(vector, owner)
-        exponent = to_finite(power, f"{owner}: power")
+        exponent = finite(f"{owner}: power", power)
         spec = f"direction:{quote_layer(layer)}:{_format_vector(target)}"
         spec += f"^{format_number(exponent)}" if exponent else ""
         super().__init__([layer], spec, len(target) if target.ndim == 2 else 1)
@@ -196,7 +196,7 @@ class Logit(Objective):
     def __init__(self, unit: int | str | Sequence[int | str]) -> None:
         given = as_list(unit)
         entries = [unit] if given is None else given
-        classes = tuple(c if isinstance(c, str) else to_index(c, "Logit: unit") for c in entries)
+        classes = tuple(c if isinstance(c, str) else whole("Logit: unit", c, most=MOST_INDEX) for c in entries)
         if not classes:
             raise InvalidInput("Logit got no class; expected an index, a label, or a list of them")
         check_count(len(classes))
@@ -205,7 +205,7 @@ class Logit(Objective):
         listed = write_units(units) if len(units) == len(classes) else f"[{', '.join(texts)}]"
         super().__init__([RETURNED], f"logit:{texts[0] if given is None else listed}", len(classes))
         self.classes, self.units = classes, units  # units are all classes, once the labels are resolved
-        self.index = nn.Buffer(torch.tensor(units))
+        self.index = nn.Buffer(torch.tensor(units, dtype=torch.int64, device="cpu"))
 
     def forward(self, activations: Activations) -> Tensor:
         layer = RETURNED if RETURNED in activations else OUTPUT
@@ -257,7 +257,7 @@ def _to_vector(vector: Any, owner: str) -> Tensor:
         if "complex" in str(getattr(vector, "dtype", "")):
             raise TypeError("the numbers are complex")
         given = vector.copy() if isinstance(vector, np.ndarray) else vector  # torch reads writable arrays only
-        target = torch.as_tensor(given, dtype=torch.float32).detach().clone()
+        target = torch.as_tensor(given, dtype=torch.float32, device=getattr(vector, "device", "cpu")).detach().clone()
         finite = bool(torch.isfinite(target).all())
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidInput(f"{owner}: {shorten(str(error), 200)}; {expected}") from None

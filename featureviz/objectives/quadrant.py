@@ -12,8 +12,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import finite, show
 from featureviz.errors import InvalidInput
-from featureviz.naming import Units, show, to_finite, write_call
+from featureviz.naming import Units, write_call
 from featureviz.network.activations import Activations
 from featureviz.network.site import GateSite, NaturalGates
 from featureviz.network.taps import GATE, PRE_GATE
@@ -59,7 +60,7 @@ class GateContrast(_NaturalObjective):
     def __init__(
         self, site: GateSite | str, unit: Units, natural: NaturalGates, *, weight: float = 1.0, sign: int = 1
     ) -> None:
-        side, penalty = to_finite(sign, "GateContrast: sign"), to_finite(weight, "GateContrast: weight")
+        side, penalty = finite("GateContrast: sign", sign), finite("GateContrast: weight", weight)
         if side not in (1, -1) or penalty < 0:
             raise InvalidInput(
                 f"GateContrast got sign={sign}, weight={weight}; expected 1 to open the gate or -1 to close it, and a"
@@ -128,7 +129,7 @@ class Quadrant(_NaturalObjective):
                 f"Quadrant got content={show(content)}, gate={show(gate)}; expected 'high' or 'low', and 'open' or"
                 " 'shut'"
             )
-        level = to_finite(level, "Quadrant: level")
+        level = finite("Quadrant: level", level)
         if not 0 < level < 1:
             raise InvalidInput(f"Quadrant got level={level}; expected a share of natural images between 0 and 1")
         super().__init__(site, unit, natural, content=content, gate=gate, level=level)

@@ -11,8 +11,9 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
+from featureviz.checks import show
 from featureviz.errors import FeaturevizError, InvalidInput, SpecError
-from featureviz.naming import CONSTANTS, MOST_INDEX, NUMBER, WORD, check_count, expand_range, shorten, show
+from featureviz.naming import CONSTANTS, MOST_INDEX, NUMBER, WORD, check_count, expand_range, shorten
 
 T = TypeVar("T")
 
@@ -208,7 +209,7 @@ class Reader:
 
 def _to_tensor(values: Any) -> Tensor:
     try:
-        made = torch.tensor(values)
+        made = torch.tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidInput(f"tensor({show(values)}): {error}; expected numbers in lists of equal length") from None
     return made.float() if made.is_floating_point() else made

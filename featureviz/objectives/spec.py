@@ -28,8 +28,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, final
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput, UnknownFunction, unknown
-from featureviz.naming import KINDS, quote_layer, shorten, show
+from featureviz.naming import KINDS, quote_layer, shorten
 from featureviz.objectives.algebra import Objective, PerImage, Product, combine
 from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate

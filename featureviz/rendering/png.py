@@ -63,7 +63,7 @@ def make_contact_sheet(images: Tensor, columns: int | None = None) -> Tensor:
     (n, c, h, w), gap = images.shape, 4  # pixels
     columns = min(n, columns or round(n**0.5 + 0.49))
     rows = -(-n // columns)
-    sheet = torch.ones(c, rows * (h + gap) - gap, columns * (w + gap) - gap)
+    sheet = torch.ones(c, rows * (h + gap) - gap, columns * (w + gap) - gap, dtype=torch.float32, device="cpu")
     for i, image in enumerate(images):
         y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
         sheet[:, y : y + h, x : x + w] = image

@@ -202,7 +202,7 @@ def test_the_specs_of_contrasts_and_quadrants_hold_their_parameters() -> None:
 
 BAD: list[tuple[Callable[[Any], Any], str]] = [
     (lambda n: fv.GateContrast("se", 4, n), "got unit 4; it has 4: 0 to 3"),
-    (lambda n: fv.GateContrast("se", [0, -1], n), "expected an index from 0"),
+    (lambda n: fv.GateContrast("se", [0, -1], n), "expected a whole number from 0"),
     (lambda n: fv.GateContrast("se", 1, n, sign=0), "expected 1 to open the gate or -1 to close it"),
     (lambda n: fv.GateContrast("se", 1, n, sign=2), "expected 1 to open the gate"),
     (lambda n: fv.GateContrast("se", 1, n, weight=-1), "weight of at least 0"),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from featureviz.checks import MOST, SEEDS, choice, finite, show, whole
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.files import write_bytes
 from featureviz.lab.inputs import check_units
@@ -22,6 +23,7 @@ from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
 from featureviz.network.model import TappedModel, tapped
+from featureviz.network.surroundings import own_surroundings
 
 LEVELS = (  # dense in the tails, where renders lie; the ends are the minimum and the maximum
     0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(i / 20 for i in range(2, 19)),
@@ -56,17 +58,20 @@ class GateStatistics:
     count: int  # of images
     classes: tuple[str, ...] = ()  # the names of the classes, or their numbers; empty without labels
     class_counts: tuple[int, ...] = ()  # the number of images of each class
-    sample: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # [R], numbers of images drawn
+    sample: Tensor = field(
+        default_factory=lambda: torch.zeros(0, dtype=torch.int64, device="cpu")
+    )  # [R], numbers of images drawn
     names: Mapping[int, str] = field(default_factory=dict)  # of the images among the extremes and in the sample
     skipped: tuple[Skipped, ...] = ()  # files that could not be read
     interrupted: bool = False  # Ctrl-C ended the measurement; the statistics are of the images until then
 
     def __getitem__(self, site: str) -> SiteStatistics:
-        if site not in self.sites:
+        if not isinstance(site, str) or site not in self.sites:
             raise unknown("gate statistics", site, self.sites)
         return self.sites[site]
 
     @classmethod
+    @own_surroundings
     def measure(
         cls, model: TappedModel, pictures: Source, *, progress: bool = False, extremes: int = 64, sample: int = 1024,
         seed: int = 0,
@@ -94,8 +99,8 @@ class GateStatistics:
         >>> natural.count, natural["features.9.block.2"].quantiles.shape
         (4, torch.Size([31, 320]))
         """
-        if extremes < 1 or sample < 0:
-            raise InvalidInput(f"extremes={extremes} and sample={sample} were given; expected at least 1 and 0")
+        extremes, sample = whole("extremes", extremes, 1, MOST), whole("sample", sample, 0, MOST)
+        seed = whole("seed", seed, *SEEDS)
         sites = tapped(model).gates.channelwise
         if not sites:
             raise ModelError(
@@ -105,7 +110,7 @@ class GateStatistics:
         size = model.input_size((224, 224))
         source = Pictures(pictures, size) if isinstance(pictures, str | os.PathLike) else pictures
         running, names, interrupted = RunningStatistics.empty(sites, extremes), dict[int, str](), False
-        total = len(source) if isinstance(source, Pictures | Tensor) else None
+        total = len(source) if isinstance(source, Pictures) or (isinstance(source, Tensor) and source.ndim) else None
         with tqdm(total=total, desc="gates", disable=not progress, unit="image") as bar:
             try:
                 for batch in batches(source, size):
@@ -148,18 +153,22 @@ class GateStatistics:
                 " another network; measure again"
             )
 
-    def percentile(self, site: str, unit: int, logits: Tensor, *, of: Quantity = "logits") -> Tensor:
+    def percentile(self, site: str, unit: int, logits: Tensor | float, *, of: Quantity = "logits") -> Tensor:
         """The percentiles, 0 to 100, of ``logits`` or squeezes of one gate among natural images.
 
         They are interpolated between quantiles: 0 below the smallest natural one, 100 above the largest.
         """
-        known = self[site].quantiles if of == "logits" else self[site].squeeze_quantiles
+        known, unit = self._quantiles(site, of), whole("unit", unit)
         check_units(site, [unit], known.shape[1])
         q = known[:, unit].contiguous()
-        levels = torch.tensor(LEVELS, dtype=q.dtype)
+        if not isinstance(logits, Tensor):
+            logits = torch.tensor(finite("logits", logits), dtype=q.dtype, device="cpu")
+        if logits.is_meta or logits.is_complex() or not bool(logits.isfinite().all()):
+            raise InvalidInput(f"logits={show(logits)} was given; expected finite numbers")
+        logits, levels = logits.to(q).contiguous(), torch.tensor(LEVELS, dtype=q.dtype, device=q.device)
         ranks = []
         for after in (False, True):  # the mean of both ranks puts the one logit of a constant gate at 50
-            right = torch.searchsorted(q, logits.to(q.dtype).contiguous(), right=after).clamp(1, len(q) - 1)
+            right = torch.searchsorted(q, logits, right=after).clamp(1, len(q) - 1)
             low, high = q[right - 1], q[right]
             share = ((logits - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
             ranks.append(levels[right - 1] + share * (levels[right] - levels[right - 1]))
@@ -167,16 +176,14 @@ class GateStatistics:
 
     def quantile(self, site: str, level: float, *, of: Quantity = "logits") -> Tensor:
         """``[C]``: the logit, or squeeze, below which a share ``level`` (0 to 1) of the natural images lies."""
-        if not 0 <= level <= 1:
-            raise InvalidInput(f"level={level} was given; expected a share from 0 to 1")
-        known = self[site].quantiles if of == "logits" else self[site].squeeze_quantiles
+        level, known = finite("level", level, 0, 1), self._quantiles(site, of)
         right = max(1, bisect_left(LEVELS, level))
         share = (level - LEVELS[right - 1]) / (LEVELS[right] - LEVELS[right - 1])
         return torch.lerp(known[right - 1], known[right], share)
 
     def examples(self, site: str, unit: int, most: int = 8) -> tuple[list[Example], list[Example]]:
         """The images with the smallest and with the largest logits of a gate, the most extreme first."""
-        s = self[site]
+        s, unit, most = self[site], whole("unit", unit), whole("most", most)
         check_units(site, [unit], s.lowest.shape[1])
 
         def end(images: Tensor, logits: Tensor) -> list[Example]:
@@ -184,6 +191,11 @@ class GateStatistics:
             return [Example(image, self.names.get(image), logit) for image, logit in pairs]
 
         return end(s.lowest_images, s.lowest), end(s.highest_images, s.highest)
+
+    def _quantiles(self, site: str, of: Quantity) -> Tensor:
+        """``[Q,C]``"""
+        logits = choice("of", of, ("logits", "squeeze")) == "logits"
+        return self[site].quantiles if logits else self[site].squeeze_quantiles
 
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary for each block, for JSON: means over its gates, shares from 0 to 1, None for the unknown."""
@@ -215,22 +227,37 @@ class GateStatistics:
         """Read a file that ``save`` wrote; any other file, or one with other levels, raises ``InvalidInput``."""
         try:
             saved = torch.load(path, weights_only=True, map_location="cpu")
-            levels, count, tables, about = saved["levels"], saved["count"], saved["sites"], saved.get("about", {})
-        except Exception as error:  # torch raises many types for files that it cannot read
+            return cls._from_saved(saved, saved.get("about", {}))
+        except (
+            Exception
+        ) as error:  # torch raises many types for files that it cannot read, and the file may hold anything
             why = f"{type(error).__name__}: {error}".splitlines()[0]
             raise InvalidInput(
                 f"{path} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
             ) from error
-        if levels != list(LEVELS):
-            raise InvalidInput(f"{path} holds quantiles at other levels; measure the statistics again")
-        labelled = bool(about.get("classes"))
+
+    @classmethod
+    def _from_saved(cls, saved: Mapping[str, Any], about: Mapping[str, Any]) -> GateStatistics:
+        if saved["levels"] != list(LEVELS):
+            raise ValueError("its quantiles are at other levels: measure the statistics again")
         sites: dict[str, SiteStatistics] = {}
-        for name, table in tables.items():
+        for name, table in saved["sites"].items():
             full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
-            sites[name] = SiteStatistics(full, name, labelled)
-        about |= {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
-        about["skipped"] = tuple(Skipped(*s) for s in about.get("skipped", ()))
-        return cls(sites, count, **about)
+            if full["quantiles"].shape != (len(LEVELS), len(full["logit_mean"])):
+                raise ValueError(f"{name!r} has quantiles {list(full['quantiles'].shape)}")
+            sites[name] = SiteStatistics(full, name, bool(about.get("classes")))
+        lists = {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
+        skipped = tuple(Skipped(*s) for s in about.get("skipped", ()))
+        return cls(sites, whole("count", saved["count"], 2), **{**about, **lists, "skipped": skipped})
+
+
+def measured(natural: GateStatistics) -> GateStatistics:
+    """``natural``, or an error that says how to get statistics."""
+    if isinstance(natural, GateStatistics):
+        return natural
+    raise InvalidInput(
+        f"natural={show(natural)} was given; expected statistics: fv.lab.GateStatistics.measure(model, pictures)"
+    )
 
 
 def natural_gates() -> GateStatistics:

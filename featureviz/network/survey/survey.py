@@ -1,8 +1,9 @@
 """What a network does with images of one size: its layers with their axes, and what it makes of other images.
 
-Four forwards of noise tell it: one image, the same once more, two images, one larger image. An axis that grows with the
-number of images is the batch, one that grows with their size has positions, and one that does not grow may be the
-channels. Where several are left, the modules that make and read the tensor decide, and then its neighbours.
+Four forwards of noise tell it: one image, the same once more, the same between two others, one larger image. An axis
+that grows with the number of images is the batch, one that grows with their size has positions, and one that does not
+grow may be the channels. Where several are left, the modules that make and read the tensor decide, and then its
+neighbours.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Layer:
 
 @final
 class Survey:
-    """A network, watched on noise ``[1,C,H,W]`` and ``[2,C,H,W]``.
+    """A network, watched on noise ``[2,C,H,W]``.
 
     ``failure`` is the error that ended the first forward, if any; what ran before it can be read. ``alone`` says that
     a batch must go through one image at a time, since it mixes images, takes one only, or looks at their numbers.
@@ -147,17 +148,18 @@ class Survey:
 
     def _learn(self) -> Learnt:
         one, again = self._one, self._pass(self._noise[:1], seed=1)
-        two, room = self._if_room(self._noise, one)
+        other = 0.3 * self._noise[1:]  # darker, so that what it changes in another image is seen
+        three, room = self._if_room(torch.cat([other, self._noise[:1], other]), one)
         larger = torch.nn.functional.pad(self._noise[:1], (0, _LARGER, 0, _LARGER), mode="replicate")
         wide, _ = self._if_room(larger)
-        axes = learn_axes(one, two, wide)
+        axes = learn_axes(one, three, wide)
         drawn = frozenset(_differing(one, again, _DRAWN))
-        mixed = [name for name in _differing(one, two, _MIXED) if name not in drawn]
+        mixed = [name for name in _differing(one, three, _MIXED) if name not in drawn]
         folded = [name for name in mixed if axes[name].windows != 1]
         for name in folded:
             reason = explain_axes(name, one.outputs[name].shape, "its rows are not in the order of the views")
             axes[name] = replace(axes[name], batch=None, channel=None, unclear=reason)
-        takes_one = room and two.failure is not None and one.failure is None
+        takes_one = room and three.failure is not None and one.failure is None
         alone = one.looks or takes_one or len(mixed) > len(folded)
         return Learnt(axes, alone, drawn)
 
