@@ -18,12 +18,11 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +37,6 @@ from benchmarks.studies.hostile_cases import (
     Case,
     Failure,
     Mismatch,
-    attempt,
     make_files,
     make_model,
     make_network,
@@ -47,7 +45,7 @@ from benchmarks.studies.hostile_cases import (
 )  # fmt: skip
 from benchmarks.studies.hostile_specs import make_specs
 from featureviz import lab
-from featureviz.surroundings import modes_kept
+from featureviz.network.surroundings import modes_kept
 
 Tried = tuple[int, list[Failure]]  # how many, and what failed
 
@@ -83,39 +81,38 @@ WORKS = (
 )
 
 
-def try_interrupts(seed: int, share: float) -> Tried:
+def make_interrupts(seed: int, share: float) -> list[Case]:
     """KeyboardInterrupt at instants that are spread over each work; afterwards all must be as before."""
-    tried, failures, hook = 0, list[Failure](), sys.unraisablehook
-    sys.unraisablehook = lambda _: None  # Python drops an interrupt inside the callback of a weak reference
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # images that no step has moved
-            for work in WORKS:
-                cases = list(interrupt_work(work, max(1, round(1_000 * share * work.share)), random.Random(seed)))
-                tried += len(cases)
-                failures += [failure for failure in cases if failure]
-    finally:
-        sys.unraisablehook = hook
-    return tried, failures
+    rng, cases = random.Random(seed), list[Case]()
+    for work in WORKS:
+        count = max(1, round(1_000 * share * work.share))
+        for i in range(count):
+            at, what = (i + rng.random()) / count, "the embedded network" if work.embedded else "a tiny network"
+            looks = work.fresh or not work.embedded or i % 10 == 9 or i == count - 1
+            cases.append(Case(f"{work.name} of {what}, after {at:.1%}", partial(interrupt_work, work, at, looks)))
+    return cases
 
 
-def interrupt_work(work: Work, count: int, rng: random.Random) -> Iterator[Failure | None]:
-    """Interrupt the work so many times; what was wrong each time."""
-    net, model = prepare(work)
-    reference, seconds = picture(model, work), list[float]()
+def interrupt_work(work: Work, at: float, looks: bool) -> None:
+    """Interrupt the work after a share of its time; with ``looks`` the next renders are compared too."""
+    net, model, reference, seconds = measure(work)
+    if work.fresh:
+        net, model = prepare(work)
+    with modes_kept():  # what is left behind counts once
+        check_after(work, net, model, at * seconds, reference if looks else None)
+
+
+@cache
+def measure(work: Work) -> tuple[nn.Module, fv.TappedModel, torch.Tensor, float]:
+    """A network and its model, what the model renders, and how long the work takes."""
+    (net, model), seconds = prepare(work), list[float]()
+    reference = picture(model, work)
     for _ in range(4):
         own = prepare(work)[1] if work.fresh else model
         start = time.perf_counter()
         work.run(own)
         seconds.append(time.perf_counter() - start)
-    for i in range(count):
-        net, model = prepare(work) if work.fresh else (net, model)
-        delay = (i + rng.random()) / count * statistics.median(seconds[1:])
-        looks = work.fresh or not work.embedded or i % 10 == 9 or i == count - 1
-        check = partial(check_after, work, net, model, delay, reference if looks else None)
-        what = "the embedded network" if work.embedded else "a tiny network"
-        with modes_kept():  # what one left would be counted again and again
-            yield attempt(Case(f"{work.name} of {what}, after {delay:.4f} s", check))
+    return net, model, reference, statistics.median(seconds[1:])
 
 
 def prepare(work: Work) -> tuple[nn.Module, fv.TappedModel]:
@@ -143,7 +140,11 @@ def check_after(
     }  # fmt: skip
     if any(left.values()):
         raise Mismatch(f"left behind: {', '.join(name for name, value in left.items() if value)}")
-    if reference is not None and not torch.equal(picture(model, work), reference):
+    if reference is None:
+        return
+    with ThreadPoolExecutor(1) as pool:  # that waits for ever for a lock that was not released
+        elsewhere = pool.submit(picture, model, work).result()
+    if not torch.equal(picture(model, work), reference) or not torch.equal(elsewhere, reference):
         raise Mismatch("the next render is another one")
 
 
@@ -169,33 +170,33 @@ def interrupt(run: Callable[[], object], delay: float) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------ threads
-def try_threads(seed: int, share: float) -> Tried:
+def make_threads(seed: int, share: float) -> list[Case]:
     """Four threads on one model: two under interventions, one with redirected gradients; each as it is alone."""
-    model, count, together = make_model(), max(1, round(25 * share)), threading.Barrier(4, timeout=60)
+    count = max(1, round(25 * share))
+    return [Case(f"4 threads, {count} renders each", partial(render_in_threads, seed, count))]
+
+
+def render_in_threads(seed: int, count: int) -> None:
+    model, together = make_model(), threading.Barrier(4)
     interventions = [partial(fv.clamp, model, "se", 0.3), partial(fv.scale, model, "se", 2.0)]
     contexts = [nullcontext, *interventions, partial(fv.redirected, model)]
 
-    def work(thread: int, alone: bool) -> list[fv.Rendering]:
-        made = list[fv.Rendering]()
+    def work(thread: int, alone: bool) -> list[torch.Tensor]:
+        made = list[torch.Tensor]()
         for i in range(count):
             if not alone:
                 together.wait()
             with contexts[thread]():
                 options: dict[str, Any] = RENDER | {"steps": 6, "seed": seed + i}
-                made.append(fv.render(model, f"conv:{(i + thread) % 8}", **options))
+                made.append(fv.render(model, f"conv:{(i + thread) % 8}", **options).images)
         return made
-
-    def compare(thread: int, expected: list[fv.Rendering]) -> None:
-        pairs = zip(futures[thread].result(), expected, strict=True)
-        wrong = [i for i, (a, b) in enumerate(pairs) if not torch.equal(a.images, b.images)]
-        if wrong:
-            raise Mismatch(f"renders {wrong} differ from those alone")
 
     expected = [work(thread, True) for thread in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(work, thread, False) for thread in range(4)]
-    cases = [Case(f"thread {t}", partial(compare, t, expected[t])) for t in range(4)]
-    return 4 * count, [failure for case in cases if (failure := attempt(case))]
+        made = list(pool.map(work, range(4), [False] * 4))
+    wrong = [(t, i) for t in range(4) for i in range(count) if not torch.equal(made[t][i], expected[t][i])]
+    if wrong:
+        raise Mismatch(f"{len(wrong)} of {4 * count} renders differ from those alone, the first: {wrong[0]}")
 
 
 # ---------------------------------------------------------------------------------------------------------- the whole
@@ -220,6 +221,15 @@ def try_files(seed: int, share: float) -> Tried:
         return len(numbers), try_cases(make, numbers, seconds=5)
 
 
+def try_interrupts(seed: int, share: float) -> Tried:
+    make = partial(make_interrupts, seed, share)
+    return len(make()), try_cases(make, range(len(make())))
+
+
+def try_threads(seed: int, share: float) -> Tried:
+    return 4 * round(25 * share), try_cases(partial(make_threads, seed, share), range(1), seconds=120)
+
+
 PARTS: dict[str, Callable[[int, float], Tried]] = {
     "specs": try_specs, "calls": try_calls, "files": try_files, "Ctrl-C": try_interrupts, "threads": try_threads,
 }  # fmt: skip
@@ -241,7 +251,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
     failures = list[Failure]()
     print(f"{'':8} {'tried':>7} {'raw':>7} {'hangs':>7} {'crashes':>7} {'wrong':>7} {'seconds':>7}")
     for name, part in PARTS.items():
