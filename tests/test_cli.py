@@ -156,7 +156,7 @@ def test_an_unwritable_place_is_known_before_any_work(tmp_path: Path, capsys: py
     for command in (["demo"], ["render", "embedded", "features.3:1"]):
         assert main([*command, "--out", str(tmp_path / "file/deeper")]) == 2
         shown = capsys.readouterr().err
-        assert "is a file; give another --out" in shown
+        assert "is a file; give another folder (--out)" in shown
         assert "step" not in shown
     assert (tmp_path / "file").read_text() == "mine"
 

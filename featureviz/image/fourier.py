@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from featureviz.image import color
 from featureviz.image.base import Parameterization, Size, check_start, draw_noise, height_width
+from featureviz.image.picture import Picture, as_tensor
 
 
 def frequency_scale(height: int, width: int, decay: float) -> Tensor:
@@ -39,7 +40,8 @@ class FourierImage(Parameterization):
         sd: standard deviation of the initial noise in z (Lucid: 0.01).
         seed: of the initial noise.
         image_ids: the noise of image i is a hash of (seed, image_ids[i]); by default of (seed, i).
-        image: starts from this and not from noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1], reproduced to within 1e-3.
+        image: a picture (a path, a PIL image, an array or a tensor) to start from, and not from noise; it is
+            reproduced to within 1e-3.
 
     >>> FourierImage(2, (5, 7))().shape
     torch.Size([2, 3, 5, 7])
@@ -56,11 +58,11 @@ class FourierImage(Parameterization):
         sd: float = 0.01,
         seed: int = 0,
         image_ids: Sequence[int] | None = None,
-        image: Tensor | None = None,
+        image: Picture | None = None,
     ) -> None:
         super().__init__()
         self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
-        start = None if image is None else check_start(image, n, channels, size)
+        start = None if image is None else check_start(as_tensor(image, channels), n, channels, size)
         self.size = height_width(128 if size is None else size) if start is None else (start.shape[-2], start.shape[-1])
         self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
         if start is None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from featureviz.image import color
 from featureviz.image.base import Parameterization, Size, check_start, draw_noise, height_width
+from featureviz.image.picture import Picture, as_tensor
 
 
 @final
@@ -31,14 +32,14 @@ class PixelImage(Parameterization):
         sd: float = 0.01,
         seed: int = 0,
         image_ids: Sequence[int] | None = None,
-        image: Tensor | None = None,
+        image: Picture | None = None,
     ) -> None:
         super().__init__()
         self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
         if image is None:
             signal = draw_noise((n or 1, channels, *height_width(128 if size is None else size)), sd, seed, image_ids)
         else:
-            signal = color.to_signal(check_start(image, n, channels, size).cpu(), self.matrix)
+            signal = color.to_signal(check_start(as_tensor(image, channels), n, channels, size).cpu(), self.matrix)
         self.pixels = nn.Parameter(signal)
 
     def forward(self) -> Tensor:

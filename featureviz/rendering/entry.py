@@ -15,9 +15,8 @@ from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.optimizers import Adam, MakeOptimizer
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, NonFinite
-from featureviz.image import Parameterization
 from featureviz.image.base import Size
-from featureviz.image.start import MakeImages, start_images
+from featureviz.image.start import Start, describe_start, start_images
 from featureviz.network.in_force import interventions_on
 from featureviz.network.model import TappedModel, tapped
 from featureviz.objectives.algebra import Objective
@@ -35,7 +34,7 @@ def render(
     model: TappedModel,
     objective: Goal,
     *,
-    image: Tensor | Parameterization | MakeImages | None = None,
+    image: Start = None,
     size: Size = 128,
     transforms: Iterable[nn.Module] | None = None,
     views: int = 1,
@@ -53,9 +52,9 @@ def render(
     Args:
         model: from ``fv.load`` or ``fv.wrap``.
         objective: an objective, a spec string, or a list of either, one an image.
-        image: what moves, a Fourier image by default: a picture to start from, ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1];
-            a parameterization (copied); or what makes one, such as ``fv.PixelImage``, called as
-            ``make(n, size, seed=, image_ids=)``.
+        image: what moves, a Fourier image by default: a picture to start from, which keeps its size (a path, a PIL
+            image, an array, or a tensor ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]); a parameterization (copied); or what
+            makes one, such as ``fv.PixelImage``, called as ``make(n, size, seed=, image_ids=)``.
         size: of the images in pixels, a side or (height, width); views are resampled to what the network wants.
         transforms: the robustness pipeline; None for ``fv.transform.robust()``, ``[]`` for none.
         views: random views of an image in a step.
@@ -101,7 +100,7 @@ def render(
         held_out=evaluate(here, goal, made.images, seed=seed, image_ids=image_ids),
         specs=tuple(goal.select([i]).spec for i in range(len(made.images))),
         recipe=_make_recipe(here, goal, made, image_ids, pipeline, optimizer, runtime)
-        | {"seed": seed, "views": views, "steps": steps},
+        | {"seed": seed, "views": views, "steps": steps, **describe_start(image, here.channels)},
         snapshots=made.snapshots,
         interrupted=isinstance(made.stopped, KeyboardInterrupt),
     )

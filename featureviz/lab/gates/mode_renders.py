@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
+from featureviz.image.picture import read_picture
 from featureviz.lab.gates.co_gating_modes import Modes
 from featureviz.lab.statistics.gate_statistics import GateStatistics
-from featureviz.lab.statistics.pictures import Pictures, read_picture
+from featureviz.lab.statistics.pictures import Pictures
 from featureviz.network.model import TappedModel
 from featureviz.network.taps import GATE
 from featureviz.rendering.entry import render
