@@ -38,12 +38,11 @@ def open_file(path: PathLike, most: int | None = None) -> BinaryIO:
     try:
         _check_regular(path, os.stat(path), most)
         # The file may have changed since: a pipe that is opened in this way does not wait for its other end.
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         if isinstance(error, InvalidInput):
             raise
         raise InvalidInput(f"cannot read {show_path(path)}: {_reason(error)}; give the path of a file") from error
-    return file
 
 
 def _check_regular(path: PathLike, about: os.stat_result, most: int | None) -> None:

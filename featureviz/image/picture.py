@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # EPS, for one, would s
 _WANTED = "expected a path, a PIL image, an array (bytes, or floats in [0,1]) or a tensor [C,H,W] or [N,C,H,W] in [0,1]"
 
 
-def is_picture(value: object) -> bool:
+def is_picture(value: object) -> TypeGuard[Picture]:
     """Whether ``value`` is of a type that ``as_tensor`` takes."""
     return isinstance(value, Tensor | np.ndarray | str | os.PathLike) or _is_pillow(value)
 
@@ -203,7 +203,7 @@ def _scale(values: Tensor, what: str) -> Tensor:
     return values
 
 
-def _is_pillow(value: object) -> bool:
+def _is_pillow(value: object) -> TypeGuard[Image.Image]:
     pillow = sys.modules.get("PIL.Image")  # whoever has an image has imported it
     return pillow is not None and isinstance(value, pillow.Image)
 

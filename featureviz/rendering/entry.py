@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.optimizers import Adam, MakeOptimizer
