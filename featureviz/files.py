@@ -21,6 +21,13 @@ _HASH, _READABLE = 10, 80  # characters of a file's name
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
+def check_path(path: PathLike) -> PathLike:
+    """``path`` itself, or ``InvalidInput`` if it is of another type."""
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInput(f"{path!r} was given for a file or a folder; expected its path")
+    return path
+
+
 def open_file(path: PathLike, most: int | None = None) -> BinaryIO:
     """A regular file, open for reading.
 
@@ -33,8 +40,7 @@ def open_file(path: PathLike, most: int | None = None) -> BinaryIO:
     Raises:
         InvalidInput: there is no such file, it is no regular one, it must not be read, or it is too large.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise InvalidInput(f"{path!r} was given for a file; expected its path")
+    check_path(path)
     try:
         _check_regular(path, os.stat(path), most)
         # The file may have changed since: a pipe that is opened in this way does not wait for its other end.
@@ -109,9 +115,7 @@ def check_writable(folder: PathLike) -> Path:
     Raises:
         InvalidInput: the folder, or the one it would be made in, is a file or must not be written to.
     """
-    if not isinstance(folder, str | os.PathLike):
-        raise InvalidInput(f"{folder!r} was given for a folder; expected its path")
-    path = Path(folder)
+    path = Path(check_path(folder))
     new = [p for p in (path, *path.parents) if not os.path.lexists(p)]
     try:
         path.mkdir(parents=True, exist_ok=True)

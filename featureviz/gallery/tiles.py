@@ -7,24 +7,23 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from featureviz.files import make_file_name, write_bytes
-from featureviz.rendering.png import encode_png, make_contact_sheet
+from featureviz.rendering.png import encode_png, make_contact_sheet, write_image
 from featureviz.rendering.rendering import Rendering
 
 
 def write_tile(folder: Path, name: str, rendering: Rendering, row: int) -> str:
     """Write image ``row`` of a rendering as a PNG with its own recipe; returns the file's name."""
     file = make_file_name(name)
-    write_bytes(folder / file, encode_png(rendering.images[row], rendering.recipe_of(row)))
+    write_image(folder / file, rendering.images[row], rendering.recipe_of(row))
     return file
 
 
 def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) -> None:
     """Write all images as one picture, ``sheet.png``."""
-    write_bytes(folder / "sheet.png", encode_png(make_contact_sheet(torch.stack(images), columns)))
+    write_bytes(folder / "sheet.png", encode_png(make_contact_sheet(images, columns)))
 
 
 def get_shared(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def to_json(value: Any) -> Any:
 
     A dataclass becomes a dictionary; its names are written with spaces.
 
-    >>> to_json({"logit": torch.tensor(0.12345678), "names": ("a", None), "sd": float("nan")})
+    >>> to_json({"logit": Tensor([0.12345678])[0], "names": ("a", None), "sd": float("nan")})
     {'logit': 0.123457, 'names': ['a', None], 'sd': None}
     """
     if isinstance(value, Tensor):

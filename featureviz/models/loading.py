@@ -98,7 +98,8 @@ def _load_timm(name: str, weights: Weights, size: Size | None, options: dict[str
         )
     config = resolve_model_data_config(net)
     channels = options.get("in_chans") or config["input_size"][0]
-    labels = [ImageNetInfo().index_to_description(i) for i in range(1000)] if classes == 1000 else None
+    describe = ImageNetInfo().index_to_description
+    labels = [describe(i) for i in range(1000)] if classes == 1000 else None
     return wrap(
         net, mean=_spread(config["mean"], channels), std=_spread(config["std"], channels),
         size=size or config["input_size"][-2:], labels=labels, channels=channels, name=f"timm:{name}",

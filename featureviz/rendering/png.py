@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
-from featureviz.files import MOST_BYTES, PathLike, open_file, parse_json, show_path, write_bytes
+from featureviz.files import MOST_BYTES, PathLike, check_path, open_file, parse_json, show_path, write_bytes
 
 RECIPE_KEY = "featureviz"
 GAP = 4  # pixels between the pictures of a sheet
-OTHER_FORMATS = frozenset(
-    ".jpg .jpeg .jpe .jfif .jp2 .jxl .webp .avif .heic .heif .bmp .dib .gif .tif .tiff .ico .tga .ppm .pgm .pbm .pnm"
-    " .exr .hdr .svg .pdf .eps .ps .psd .mp4 .npy .npz .pt .pth .safetensors .json .html".split()
-)
+OTHER_FORMATS = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".jxl", ".webp", ".avif", ".heic", ".heif", ".bmp", ".dib", ".gif",
+    ".tif", ".tiff", ".ico", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".svg", ".pdf", ".eps", ".ps",
+    ".psd", ".mp4", ".npy", ".npz", ".pt", ".pth", ".safetensors", ".json", ".html",
+])  # fmt: skip
 _HEADER = 33  # bytes of the signature and the first chunk; text chunks may follow
 
 
@@ -69,16 +70,18 @@ def name_png(path: PathLike) -> Path:
     """``path`` with the suffix .png, which is added if there is none.
 
     Raises:
-        InvalidInput: the suffix is that of another format.
+        InvalidInput: the suffix is that of another format, or ``path`` is no path of a file.
 
     >>> name_png("out/features.6").name, name_png("a.PNG").name
     ('features.6.png', 'a.PNG')
     """
-    target = Path(path)
+    target = Path(check_path(path))
+    if target.name in ("", ".."):
+        raise InvalidInput(f"{show_path(path)!r} was given for an image; expected the path of a file, as out/a.png")
     if target.suffix.lower() in OTHER_FORMATS:
         raise InvalidInput(
-            f"{show_path(path)} was given, but images are written as PNG, which keeps every pixel and the recipe; expected"
-            f" {target.stem}.png"
+            f"{show_path(path)} was given, but images are written as PNG, which keeps every pixel and the recipe;"
+            f" expected {target.stem}.png"
         )
     # with_suffix would cut "out/features.6"
     return target if target.suffix.lower() == ".png" else target.with_name(f"{target.name}.png")

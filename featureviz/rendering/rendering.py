@@ -64,8 +64,8 @@ class Rendering:
         """Write one PNG an image, with its recipe in the metadata: ``path``, or ``path-0.png`` and so on for several.
 
         An image with another number of channels than 1 or 3 is a sheet of grey pictures, one a channel, and its values
-        ``[C,H,W]`` are beside it as float32 (``path.npy``). A file is written whole or not at all. ``read_recipe`` reads
-        the recipe.
+        ``[C,H,W]`` are beside it as float32 (``path.npy``). A file is written whole or not at all. ``read_recipe``
+        reads the recipe.
 
         Raises:
             InvalidInput: ``path`` names another format than PNG, or cannot be written to.
