@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from featureviz.files import make_file_name, write_bytes
+from featureviz.gallery.folder import SHEET
 from featureviz.rendering.png import encode_png, make_contact_sheet, write_image
 from featureviz.rendering.rendering import Rendering
 
@@ -22,13 +23,13 @@ def write_tile(folder: Path, name: str, rendering: Rendering, row: int) -> str:
 
 
 def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) -> None:
-    """Write all images as one picture, ``sheet.png``."""
-    write_bytes(folder / "sheet.png", encode_png(make_contact_sheet(images, columns)))
+    """Write all images as one picture."""
+    write_bytes(folder / SHEET, encode_png(make_contact_sheet(images, columns)))
 
 
 def get_shared(recipe: dict[str, Any]) -> dict[str, Any]:
     """The part of a recipe that all images of a gallery have in common."""
-    return {key: value for key, value in recipe.items() if key not in ("spec", "steps done", "image_ids")}
+    return {key: value for key, value in recipe.items() if key not in ("spec", "steps done", "image_ids", "seeds")}
 
 
 def to_json(value: Any) -> Any:
