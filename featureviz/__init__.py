@@ -13,9 +13,9 @@ from featureviz.image import FourierImage, Parameterization, PixelImage
 from featureviz.models import load
 from featureviz.models.wrapping import wrap
 from featureviz.network.activations import Activations, Rows
+from featureviz.network.copies.redirect import redirected
 from featureviz.network.execution.executor import Executor
 from featureviz.network.model import TappedModel, layers
-from featureviz.network.redirect import redirected
 from featureviz.network.site import GateSite
 from featureviz.objectives.algebra import Objective, PerImage
 from featureviz.objectives.function import objective

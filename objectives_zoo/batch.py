@@ -25,7 +25,7 @@ class Diversity(Objective):
         super().__init__([layer], across_batch=True)
 
     def forward(self, activations: Activations) -> Tensor:
-        a = activations[self.layers[0]].flatten(2)  # [M,C,P]
+        a = activations.channels_first(self.layers[0]).flatten(2)  # [M,C,P]
         gram = (a @ a.mT).flatten(1)
         gram = gram / gram.norm(dim=1, keepdim=True).clamp(min=1e-10)
         views = activations.rows.views
@@ -48,7 +48,7 @@ class Alignment(Objective):
         super().__init__([layer], across_batch=True)
 
     def forward(self, activations: Activations) -> Tensor:
-        a = activations[self.layers[0]].flatten(1).unflatten(0, (-1, activations.rows.views))  # [N,K,P]
+        a = activations.views_first(self.layers[0]).flatten(1).unflatten(0, (-1, activations.rows.views))  # [N,K,P]
         steps = a.diff(dim=0).square().mean(2)  # [N-1,K]
         score = a.new_zeros(a.shape[:2])
         score[1:] -= steps

@@ -17,8 +17,9 @@ from featureviz.image import Parameterization
 from featureviz.network.execution.executor import Executor
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.goals import prepare
+from featureviz.objectives.goals import prepare, score_views
 from featureviz.rng import Rng
+from featureviz.surroundings import no_autocast
 from featureviz.transform import Pipeline
 
 OnStep = Callable[["Ascent"], None]
@@ -85,7 +86,7 @@ class Ascent:
         self._headroom: Tensor | None = None
         self.scores, self.steps_done = torch.zeros(steps, n, device=device), 0
         self.done, self.failed_at = (torch.tensor(i, device=device) for i in (0, -1))  # as steps_done, on the device
-        self._before = [torch.empty_like(leaf) for leaf in self.leaves]
+        self._before, self._start = ([leaf.detach().clone() for leaf in self.leaves] for _ in range(2))
 
     def step(self) -> None:
         """One step up; no host synchronisation."""
@@ -150,6 +151,12 @@ class Ascent:
             )
             raise NonFinite(f"step {failed}: {term}; the last finite image is kept. {remedy}", failed, term)
 
+    def unmoved(self) -> list[int]:
+        """The places of the images that are still as they started: no step had a gradient for them."""
+        n, pairs = len(self.image), list(zip(self.leaves, self._start, strict=True))
+        moved = [(leaf != old).flatten(1).any(1) for leaf, old in pairs if leaf.shape[:1] == (n,)]
+        return torch.stack(moved).any(0).logical_not().nonzero().flatten().tolist() if moved else []
+
     def images(self) -> Tensor:
         """``[N,C,H,W]`` in (0,1), detached, on the CPU."""
         with torch.no_grad():
@@ -163,7 +170,7 @@ class Ascent:
         objective = objective or self.objective
         while True:
             try:
-                with torch.enable_grad():
+                with torch.enable_grad(), no_autocast(self.model.device.type):
                     images = self.image()
                     score, slope = self._through_network(objective, images.detach())
                     return score, list(torch.autograd.grad(images, self.leaves, slope))
@@ -190,15 +197,14 @@ class Ascent:
         activations = self.executor(views, part.rows, redirect=redirect)  # of views [M,C,h,w]
         if self._headroom is None:
             self._headroom = headroom(self.model.device)  # made when the forward holds its most
-        score = objective(activations)  # [M]
-        if score.shape != views.shape[:1]:
-            raise InvalidInput(
-                f"{objective.spec} gave scores of shape {list(score.shape)} for {len(views)} views; expected"
-                f" [{len(views)}], one a view: reduce over everything but the batch"
-            )
+        score = score_views(objective, activations)  # [M]
         if not score.requires_grad:
-            raise InvalidInput(f"{objective.spec} does not depend on the image, so there is nothing to climb")
-        return score.float().view(-1, part.rows.views).sum(1) / self.rng.views  # [N of the part]
+            why = "" if any(a.requires_grad for a in activations.values()) else self.executor.explain_missing_gradient()
+            raise InvalidInput(
+                f"{objective.spec} does not depend on the image, so there is nothing to climb"
+                + (f". {self.model.name}: {why}" if why else "")
+            )
+        return score.view(-1, part.rows.views).sum(1) / self.rng.views  # [N of the part]
 
     def halve(self) -> bool:
         """Make the micro-batches half as large; False where that is not possible."""
@@ -217,7 +223,10 @@ class Ascent:
         for leaf in [*self.objective.leaves(), self.objective]:
             if leaf.n not in (1, len(self.image)):
                 continue
-            score, gradients = self.score_and_gradient(leaf)
+            try:
+                score, gradients = self.score_and_gradient(leaf)
+            except InvalidInput:  # a term that does not depend on the image
+                continue
             if not bool(torch.isfinite(score).all()):
                 return f"the score of {leaf.spec} is {score[~torch.isfinite(score)][0].item()}"
             if not all(bool(torch.isfinite(g).all()) for g in gradients):

@@ -34,7 +34,7 @@ def find_by_probing(
     """
     probe = _ForwardProbe(model.net, [site.y.module for site in known.values()])
     with hook_modules(model.net, probe.after, probe.before):
-        model.running(images)
+        model.rerun(images)
     return probe.suspects, probe.sites
 
 

@@ -102,7 +102,7 @@ def read_taps(model: TappedModel, images: Tensor, taps: Mapping[str, Tap]) -> di
 
     if taps:
         with hooked(model.net, taps, take):
-            model.running(images)
+            model.rerun(images)
     return tensors
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
-from featureviz.errors import InvalidInput
+from featureviz.errors import InvalidInput, unknown
 from featureviz.gating.discovery import discover
 from featureviz.image.base import Size
+from featureviz.network.axes import Axes
+from featureviz.network.copies.private_copy import private_copy
+from featureviz.network.copies.running import ForwardFn, RunningCopy
 from featureviz.network.model import TappedModel
-from featureviz.network.private_copy import private_copy
-from featureviz.network.running import ForwardFn, RunningCopy
+from featureviz.network.taps import INPUT, OUTPUT
 
 
 def wrap(
@@ -25,6 +28,7 @@ def wrap(
     forward_fn: ForwardFn | None = None,
     channels: int = 3,
     name: str = "",
+    axes: Mapping[str, str] | None = None,
 ) -> TappedModel:
     """Wrap a network for visualisation. The network itself is not changed.
 
@@ -37,6 +41,10 @@ def wrap(
         forward_fn: replaces the call ``net(x)`` by ``forward_fn(net, x)``, for a network that is called in another way.
         channels: image channels, 3 for RGB.
         name: the network's name in reports.
+        axes: of layers that do not tell which axis is what: ``{"blocks.0": "n t c"}``, with a letter for each axis, n
+            for the batch and c for the channels; ``"(n w) t c"`` for windows of an image in the batch axis.
+
+    Raises ``ModelError`` for a network that cannot be copied, so that it would be changed.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     >>> model = wrap(net, mean=0.5, std=0.25, size=16)
@@ -49,12 +57,16 @@ def wrap(
     copy, center = private_copy(net), _per_channel(mean, 0.0, channels, "mean")
     device = next((p.device for p in copy.parameters()), torch.device("cpu"))
     running = RunningCopy(copy, center.to(device), deviation.to(device), forward_fn, name or type(net).__name__)
-    return TappedModel(running, discover, size=size, labels=labels, channels=channels)
+    running.owner = [ref(t) for t in (*net.parameters(), *net.buffers())]
+    told = {layer: Axes.parse(text) for layer, text in (axes or {}).items()}
+    if unknown_layers := told.keys() - dict(copy.named_modules(remove_duplicate=False)).keys() - {INPUT, OUTPUT}:
+        raise unknown("layer", min(unknown_layers), [n for n, _ in copy.named_modules() if n], "It stands in axes=.")
+    return TappedModel(running, discover, size=size, labels=labels, channels=channels, axes=told)
 
 
 @torch.inference_mode(False)  # numbers made in that mode could take no part in a gradient
 def _per_channel(value: Sequence[float] | float | None, default: float, channels: int, what: str) -> Tensor:
-    numbers = torch.as_tensor(default if value is None else value, dtype=torch.float32).flatten()
+    numbers = torch.as_tensor(default if value is None else value, dtype=torch.float32, device="cpu").flatten()
     if len(numbers) not in (1, channels):
         raise InvalidInput(f"{what}={value} was given; expected a number, or {channels} of them")
     return numbers.expand(channels).clone().view(1, channels, 1, 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput, unknown
+from featureviz.network.axes import Axes
 
 
 @final
@@ -32,7 +33,7 @@ class Rows:
         [0, 0, 0, 1, 1, 1]
         """
         numbers = tuple(range(images)) if isinstance(images, int) else tuple(images)
-        return cls(numbers, views, torch.tensor(numbers, device=device).repeat_interleave(views))
+        return cls(numbers, views, torch.tensor(numbers, device=device or "cpu").repeat_interleave(views))
 
     def __len__(self) -> int:
         return len(self.images) * self.views
@@ -40,22 +41,33 @@ class Rows:
 
 @final
 class Activations(Mapping[str, Tensor]):
-    """Tensors ``[M, ...]`` by name. An unknown name is an error that lists the nearest ones.
+    """Tensors ``[M, ...]`` by name, as the network gives them. An unknown name is an error with the nearest ones.
 
-    ``rows`` says which image each row belongs to; ``labels`` are the class names of the model, if it has any.
+    ``rows`` says which image each row belongs to; ``labels`` are the class names of the model, if it has any. ``axes``
+    says which axis of a tensor is what; channels come first where it says nothing. ``channels_first`` gives a tensor in
+    one layout, whatever the network's is.
 
     >>> a = Activations({"conv": torch.zeros(2, 8, 4, 4)}, Rows.make(2))
     >>> a["conv"].shape
     torch.Size([2, 8, 4, 4])
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], rows: Rows, labels: Sequence[str] | None = None) -> None:
-        self._tensors, self.rows, self.labels = dict(tensors), rows, labels
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        rows: Rows,
+        labels: Sequence[str] | None = None,
+        axes: Mapping[str, Axes] | None = None,
+    ) -> None:
+        self._tensors, self.rows, self.labels, self._axes = dict(tensors), rows, labels, dict(axes or {})
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._tensors:
             raise unknown("activation", name, self._tensors, "An objective sees the layers it names in `layers` only.")
         return self._tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -63,28 +75,40 @@ class Activations(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._tensors)
 
+    def axes(self, name: str) -> Axes:
+        """Which axis of a tensor is what."""
+        return self._axes.get(name) or Axes.channels_first(self[name].ndim)
+
+    def views_first(self, name: str) -> Tensor:
+        """``[M, ...]``: one row for each view, whatever follows."""
+        return self.axes(name).to_rows(self[name], len(self.rows), name)
+
+    def channels_first(self, name: str) -> Tensor:
+        """``[M,C,...]``: the views, the channels, the positions."""
+        return self.axes(name).to_channels_first(self[name], len(self.rows), name)
+
     def per_image(self) -> list[Activations]:
-        """One ``Activations`` for each image, in order. All are split at once, so the gradient is one concatenation."""
-        views = self.rows.views
-        parts = {name: tensor.split(views) for name, tensor in self._tensors.items()}
+        """One ``Activations`` for each image, in order."""
+        views, count = self.rows.views, len(self.rows)
+        parts = [
+            {name: self.axes(name).select(t, i * views, views, count) for name, t in self._tensors.items()}
+            for i in range(len(self.rows.images))
+        ]
         images = self.rows.image.split(views)
         return [
-            Activations({n: p[i] for n, p in parts.items()}, Rows((number,), views, images[i]), self.labels)
-            for i, number in enumerate(self.rows.images)
+            Activations(part, Rows((number,), views, images[i]), self.labels, self._axes)
+            for i, (number, part) in enumerate(zip(self.rows.images, parts, strict=True))
         ]
 
     def channels(self, name: str, units: Sequence[int], index: Tensor) -> Tensor:
-        """Channel ``units[0]`` of every row, or ``units[i]`` of the rows of image i: ``[M,C,...]`` to ``[M,...]``.
+        """Channel ``units[0]`` of every row, or ``units[i]`` of the rows of image i: ``[M, positions]``.
 
         ``index`` holds ``units`` on the device. N images with N different units are one gather.
         """
-        a = self[name]
-        if a.ndim == 3:
-            a = a.movedim(-1, 1)  # tokens [M,T,C]
-        if a.ndim < 2 or max(units) >= a.shape[1] or min(units) < -a.shape[1]:
+        a = self.channels_first(name)
+        if max(units) >= a.shape[1] or min(units) < -a.shape[1]:
             worst = max(units, key=lambda u: u if u >= 0 else -u - 1)
-            count = a.shape[1] if a.ndim > 1 else 0
-            raise InvalidInput(f"channel {worst} of {name!r} was asked for; it has {count}: 0 to {count - 1}")
+            raise InvalidInput(f"channel {worst} of {name!r} was asked for; it has {a.shape[1]}: 0 to {a.shape[1] - 1}")
         index = index.to(a.device)  # an objective that no ascent has prepared may be on another device
         if len(units) == 1:
             return a.index_select(1, index).squeeze(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, final
 from uuid import uuid4
@@ -14,11 +14,26 @@ from torch import Tensor, nn
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, height_width
 from featureviz.network.activations import Activations, Rows
+from featureviz.network.axes import IMAGE_AXES, Axes
+from featureviz.network.copies.private_copy import take_buffers
+from featureviz.network.copies.redirect import is_redirected
+from featureviz.network.copies.running import RunningCopy
+from featureviz.network.diagnosis import explain_failure
 from featureviz.network.in_force import interventions_on
-from featureviz.network.redirect import is_redirected
-from featureviz.network.running import RunningCopy, failed
-from featureviz.network.site import Gates
-from featureviz.network.taps import BOTTLENECK, GATE, GATE_VALUE, GATED, INPUT, OUTPUT, PRE_GATE, Layer, Tap, survey
+from featureviz.network.site import Gates, within
+from featureviz.network.survey.survey import Layer, Survey
+from featureviz.network.taps import (
+    BOTTLENECK,
+    GATE,
+    GATE_VALUE,
+    GATED,
+    IMAGE,
+    INPUT,
+    OUTPUT,
+    PRE_GATE,
+    RETURNED,
+    Tap,
+)
 
 SITE_TAPS = {GATE: "logits", GATE_VALUE: "value", PRE_GATE: "x", GATED: "y", BOTTLENECK: "hidden"}
 T = TypeVar("T")
@@ -32,9 +47,10 @@ class TappedModel(nn.Module):
     model: every forward runs on a ``RunningCopy`` of its own, which is thrown away.
 
     ``forward(x, layers) -> Activations``; x is ``[M,C,H,W]`` in [0,1]. A layer is a module's path, or ``"input"``
-    (x itself), ``"output"`` (what the network returns), or something of a gated block: ``"gate:SITE"`` (its logits
-    ``[M,C]``), ``"gate value:SITE"``, ``"pregate:SITE"`` and ``"gated:SITE"`` (the map before and after its gate,
-    ``[M,C,H,W]``), ``"bottleneck:SITE"`` (its hidden units, ``[M,r]``).
+    (x itself) and ``"output"`` (what the network returns), unless a module is called so; ``".input"`` and ``".output"``
+    always are these two. Or it is something of a gated block: ``"gate:SITE"`` (its logits ``[M,C]``),
+    ``"gate value:SITE"``, ``"pregate:SITE"`` and ``"gated:SITE"`` (the map before and after its gate, ``[M,C,H,W]``),
+    ``"bottleneck:SITE"`` (its hidden units, ``[M,r]``).
 
     Args:
         running: the private copy of the network; ``fv.wrap`` makes it.
@@ -42,6 +58,7 @@ class TappedModel(nn.Module):
         size: the input the network wants: a number for the short side, (height, width), or None for any.
         labels: class names.
         channels: image channels.
+        axes: of layers whose axes the network does not tell.
     """
 
     def __init__(
@@ -52,14 +69,16 @@ class TappedModel(nn.Module):
         size: Size | None = None,
         labels: Sequence[str] | None = None,
         channels: int = 3,
+        axes: Mapping[str, Axes] | None = None,
     ) -> None:
         super().__init__()
-        self.running, self.name = running, running.name
+        self.running, self.name, self.axes = running, running.name, dict(axes or {})
         self.size, self.labels, self.channels = size, labels, channels
         self.key = uuid4().hex  # copies have the same key, so interventions on one act on all
         self._find_gates, self._gates = find_gates, None
-        self._tables: dict[tuple[int, int], tuple[dict[str, Layer], Exception | None]] = {}
+        self._surveys: dict[tuple[int, int], Survey] = {}
         self._cache: dict[Callable[..., Any], Any] = {}
+        self.__dict__["_origin"] = None  # of a scratch copy: the network whose buffers it starts from
         self.eval()
 
     @property
@@ -77,10 +96,10 @@ class TappedModel(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle takes along: nothing that was prepared for these very weights."""
-        return vars(self) | {"_cache": {}}
+        return vars(self) | {"_cache": {}, "_surveys": {}}
 
     def _apply(self, fn: Any, recurse: bool = True) -> TappedModel:
-        self._cache.clear()
+        self._cache, self._surveys = {}, {}
         return super()._apply(fn, recurse)
 
     def on(self, device: torch.device | str | None) -> TappedModel:
@@ -103,9 +122,14 @@ class TappedModel(nn.Module):
 
     def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
+        self.require_numbers()
         taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
-        taken = self.isolated().read(x, taps, layers, redirect=is_redirected(self.key))
-        return Activations(taken, rows or Rows.make(len(x), device=x.device), self.labels)
+        taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
+        return self.collect(taken, taps, rows or Rows.make(len(x), device=x.device))
+
+    def collect(self, taken: Mapping[str, Tensor], taps: Mapping[str, Tap], rows: Rows) -> Activations:
+        """What was taken at the taps, with what is known of its axes and of the classes."""
+        return Activations(taken, rows, self.labels, {name: tap.axes for name, tap in taps.items() if tap.axes})
 
     def isolated(self) -> RunningCopy:
         """A copy with modules of its own, to hook and throw away; interventions that are in force act on it."""
@@ -115,75 +139,122 @@ class TappedModel(nn.Module):
         return twin
 
     def taps(self, layers: Sequence[str], size: tuple[int, int]) -> dict[str, Tap]:
-        """Where ``layers`` are read, but for ``"input"`` and ``"output"``, in views of (height, width)."""
-        if OUTPUT in layers:
-            self.check(size)
-        return {name: self.tap(name, size) for name in layers if name not in (INPUT, OUTPUT)}
+        """Where ``layers`` are read in views of (height, width)."""
+        return {name: self.tap(name, size) for name in layers}
 
     def tap(self, name: str, size: tuple[int, int] | None = None) -> Tap:
         """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
-        kind, colon, site = name.partition(":")
-        if kind + colon in SITE_TAPS:
-            return self._site_tap(kind + colon, site)
-        ran, failure = self._ran(size or self.probe_size)
-        layer = ran.get(name)
-        if layer is None:
-            if name not in dict(self.net.named_modules()):
-                raise unknown("layer", name, ran or dict(self.net.named_modules()), "`fv.layers(model)` lists them.")
-            if failure is not None:
-                where = f"before layer {name!r} was reached"
-                raise failed(self.name, self._grey(size or self.probe_size), failure, where) from failure
+        path = self._find_path(name)
+        if path is None:
+            tap = self._site_tap(name)
+        elif path == IMAGE:
+            return Tap(IMAGE, axes=IMAGE_AXES)
+        else:
+            tap = self._module_tap(name, path, size)
+        survey = self._survey(size)
+        if tap.module in survey.learnt.drawn:
             raise ModelError(
-                f"layer {name!r} does not run in {self.name}'s forward; `fv.layers(model)` lists those that do"
+                f"layer {name!r} depends on random numbers that {self.name} draws in every forward, so a picture of it"
+                " could not be made twice; wrap a network that draws none in eval mode (F.dropout(x, training="
+                "self.training), for example), or tap a layer before it"
             )
-        if layer.gives:
-            raise ModelError(f"layer {name!r} gives a {layer.gives}, not a tensor; tap a layer inside it")
-        if layer.calls > 1:
+        self.running.alone |= survey.learnt.alone
+        return tap
+
+    def _find_path(self, name: str) -> str | None:
+        """The path of the module that is called so, ``IMAGE`` or ``RETURNED``; None for something of a gated block."""
+        modules = dict(self.net.named_modules(remove_duplicate=False))
+        if name in modules and name:
+            first = {id(module): path for path, module in reversed(list(self.net.named_modules()))}
+            return first[id(modules[name])]
+        if name in (INPUT, IMAGE, OUTPUT, RETURNED):
+            return IMAGE if name in (INPUT, IMAGE) else RETURNED
+        kind, colon, _ = name.partition(":")
+        if kind + colon in SITE_TAPS:
+            return None
+        known = list(self._survey(None).layers) or list(modules)
+        raise unknown("layer", name, known, "`fv.layers(model)` lists them.")
+
+    def _module_tap(self, name: str, path: str, size: tuple[int, int] | None) -> Tap:
+        survey = self._survey(size)
+        output = survey.outputs.get(path)
+        if output is None and survey.failure is not None:
+            where = f"before layer {name!r} was reached"
+            x = self.noise_images(1, size)
+            raise explain_failure(self.name, self.net, x, survey.failure, where) from survey.failure
+        if output is None:
+            around = [p for p in survey.layers if within(path, p)]
+            remedy = f"its weights may be used by {around[0]!r}, which does: tap that" if around else (
+                "`fv.layers(model)` lists those that do"
+            )  # fmt: skip
+            raise ModelError(f"layer {name!r} does not run in {self.name}'s forward; {remedy}")
+        if not output.readable:
+            raise ModelError(f"layer {name!r} gives a {output.gives}, not a tensor; tap a layer inside it")
+        if output.calls > 1:
             raise ModelError(
-                f"layer {name!r} runs {layer.calls} times in one forward, so its activation is ambiguous; tap a module"
+                f"layer {name!r} runs {output.calls} times in one forward, so its activation is ambiguous; tap a module"
                 " before or after it"
             )
-        return Tap(name)
+        return Tap(path, axes=self._axes_of(name, path, survey))
 
-    def _site_tap(self, kind: str, name: str) -> Tap:
+    def _axes_of(self, name: str, path: str, survey: Survey) -> Axes:
+        """What the caller said of a layer, by any of its names, or what was learnt."""
+        given = self.axes.get(name, self.axes.get(path))
+        return survey.learnt.axes[path] if given is None else given
+
+    def _site_tap(self, layer: str) -> Tap:
+        kind, colon, name = layer.partition(":")
         site = self.gates[name]
         if site.calls > 1:
             raise ModelError(f"gate {name!r} is computed {site.calls} times in one forward, so its value is ambiguous")
-        tap = getattr(site, SITE_TAPS[kind])
+        tap = getattr(site, SITE_TAPS[kind + colon])
         if tap is None:
             raise ModelError(f"gate {name!r} ({site.kind}) has no bottleneck whose hidden units could be read")
         return tap
 
     def layers(self) -> list[Layer]:
-        """Every module that runs, in order, with its output's shape for one image."""
-        ran = self.check()
-        sites = {site.name for site in self.gates.values()}
-        return [replace(row, gate=row.name in sites) for row in ran.values()]
+        """Every module that runs, in order, with its output's shape and axes for one image."""
+        sites = set() if self.device.type == "meta" else {site.name for site in self.gates.values()}
+        rows, survey = self.check(), self._survey(None)
+        return [replace(r, gate=r.name in sites, axes=self._axes_of(r.name, r.name, survey)) for r in rows.values()]
 
     def check(self, size: tuple[int, int] | None = None) -> dict[str, Layer]:
         """The modules that run at ``size`` (the network's own if left out), by name; an error if its forward fails."""
-        size = size or self.probe_size
-        ran, failure = self._ran(size)
-        if failure is not None:
-            raise failed(self.name, self._grey(size), failure) from failure
-        return ran
+        survey = self._survey(size)
+        if survey.failure is not None:
+            raise explain_failure(self.name, self.net, self.noise_images(1, size), survey.failure) from survey.failure
+        return survey.layers
 
     @property
     def gates(self) -> Gates:
         """The SE gates. They are found once, on a copy, which then replaces the private copy."""
         if self._gates is None:
+            self.require_numbers()
             scratch = copy.copy(self)  # discovery hooks and patches this one
-            scratch.__dict__.update(_modules=dict(self._modules), _tables={}, _cache={})
+            scratch.__dict__.update(_modules=dict(self._modules), _surveys={}, _cache={}, _origin=self.net)
             scratch.running = self.running.twin()
             found = self._find_gates(scratch)
-            self.running, self._tables, self._cache = scratch.running, scratch._tables, {}
+            take_buffers(scratch.net, self.net)
+            self.running, self._surveys, self._cache = scratch.running, {}, {}
             self._gates = found
         return self._gates
+
+    @property
+    def looks_at_numbers(self) -> bool:
+        """Whether a forward decides by the numbers of the image what it does."""
+        return self._survey(None).looks
+
+    def rerun(self, x: Tensor) -> Any:
+        """What the copy that discovery hooks and patches returns; its buffers are as in the network before."""
+        if self._origin is not None:
+            take_buffers(self.net, self._origin, copies=True)
+        return self.running(x)
 
     def noise_images(self, n: int = 1, size: tuple[int, int] | None = None) -> Tensor:
         """``[n,C,H,W]`` of uniform noise, always the same; by default of the network's own size."""
         generator = torch.Generator().manual_seed(0)
-        return torch.rand(n, self.channels, *(size or self.probe_size), generator=generator).to(self.device)
+        shape = (n, self.channels, *(size or self.probe_size))
+        return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu").to(self.device)
 
     def cached(self, make: Callable[[TappedModel], T]) -> T:
         """``make(self)``, which is called once; the result is kept with the model."""
@@ -191,24 +262,28 @@ class TappedModel(nn.Module):
             self._cache[make] = make(self)
         return self._cache[make]
 
+    def require_numbers(self) -> None:
+        """Raise ``ModelError`` for a network on the meta device, which has shapes only."""
+        if self.device.type == "meta":
+            raise ModelError(
+                f"{self.name}'s weights are on the meta device, where they have no numbers: load them, then wrap it"
+            )
+
     def forget_layers(self) -> None:
         """Learn again which modules run, after the copy was patched."""
-        self._tables.clear()
+        self._surveys = {}
 
     @property
     def probe_size(self) -> tuple[int, int]:
         """Height and width of the images on which layers and gates are learnt."""
         return self.input_size((224, 224))
 
-    def _ran(self, size: tuple[int, int]) -> tuple[dict[str, Layer], Exception | None]:
-        """The modules that run on an image of ``size``, and the error that stopped the forward, if any; learnt once."""
-        if size not in self._tables:
-            twin = self.running.twin()
-            self._tables[size] = survey(twin.net, lambda: twin.call(self._grey(size)))
-        return self._tables[size]
-
-    def _grey(self, size: tuple[int, int]) -> Tensor:
-        return torch.full((1, self.channels, *size), 0.5, device=self.device)
+    def _survey(self, size: tuple[int, int] | None) -> Survey:
+        """What the network does with images of ``size`` (its own if left out), learnt once."""
+        size = size or self.probe_size
+        if size not in self._surveys:
+            self._surveys[size] = Survey(self.running, self.noise_images(2, size))
+        return self._surveys[size]
 
 
 def layers(model: TappedModel) -> list[Layer]:

@@ -1,8 +1,7 @@
-"""Reading a network from outside: taps, the list of layers, and hooks that last for one forward."""
+"""Reading a network from outside: taps, and hooks that last for one forward."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from featureviz.errors import out_of_memory
+from featureviz.network.axes import Axes
 
-INPUT, OUTPUT = "input", "output"
+INPUT, OUTPUT = "input", "output"  # the picture and what the network returns, unless a module has that name
+IMAGE, RETURNED = ".input", ".output"  # the same two, whatever the modules are called: no path begins with a dot
 GATE, GATE_VALUE = "gate:", "gate value:"  # these prefixes and the next are followed by the name of a gated block
 PRE_GATE, GATED, BOTTLENECK = "pregate:", "gated:", "bottleneck:"
 
@@ -24,37 +24,19 @@ PRE_GATE, GATED, BOTTLENECK = "pregate:", "gated:", "bottleneck:"
 class Tap:
     """Where a tensor is read: the path of a module, and ``side``, its output or its input.
 
-    ``flat`` makes the tensor ``[M,C]``. ``axis`` is the axis of its channels, which are moved to axis 1.
+    The path may also be ``IMAGE`` or ``RETURNED``. ``flat`` makes the tensor ``[M,C]``. ``axis`` is the axis of its
+    channels, which are moved to axis 1. ``axes`` are those of the tensor after this; None for channels first.
     """
 
     module: str
     side: str = OUTPUT
     flat: bool = False
     axis: int = 1
+    axes: Axes | None = None
 
     def reshape(self, tensor: Tensor) -> Tensor:
         tensor = tensor.flatten(1) if self.flat else tensor
         return tensor if self.axis == 1 else tensor.movedim(self.axis, 1)
-
-
-@final
-@dataclass(frozen=True)
-class Layer:
-    """One row of ``fv.layers``: a module that runs, and the shape of its output for one image."""
-
-    name: str
-    type: str
-    shape: tuple[int, ...]
-    calls: int
-    gives: str = ""  # the type of an output that is no tensor
-    gate: bool = False
-
-    def __str__(self) -> str:
-        times = f"runs {self.calls} times" if self.calls > 1 else ""
-        note = "  ".join(
-            ["", *filter(None, ["gate" if self.gate else "", times, self.gives and f"gives a {self.gives}"])]
-        )
-        return f"{self.name:40} {self.type:24} {list(self.shape)}{note}"
 
 
 class Reached(BaseException):
@@ -69,7 +51,8 @@ def hooked(net: nn.Module, taps: Mapping[str, Tap], take: Callable[[str, Any], N
         for name, tap in taps.items():
             module = net.get_submodule(tap.module)
             if tap.side == INPUT:
-                handles.append(module.register_forward_pre_hook(partial(_before, partial(take, name))))
+                hook = partial(_before, partial(take, name))
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
             else:
                 handles.append(module.register_forward_hook(partial(_after, partial(take, name))))
         yield
@@ -78,32 +61,32 @@ def hooked(net: nn.Module, taps: Mapping[str, Tap], take: Callable[[str, Any], N
             handle.remove()
 
 
-def survey(net: nn.Module, run: Callable[[], Any]) -> tuple[dict[str, Layer], Exception | None]:
-    """The modules that run in ``run()``, in the order in which they end, and the error that stopped it, if any."""
-    modules = {name: module for name, module in net.named_modules() if name}
-    outputs: dict[str, tuple[tuple[int, ...], str]] = {}
-    calls: Counter[str] = Counter()
-    failure: Exception | None = None
+def find_tensor(output: Any) -> Tensor | None:
+    """The tensor that a module gives: itself, the first of a tuple, or the one of a dictionary; else None.
 
-    def note(name: str, output: Any) -> None:
-        calls[name] += 1
-        known = isinstance(output, Tensor)
-        outputs[name] = (tuple(output.shape), "") if known else ((), type(output).__name__)
-
-    with hooked(net, {name: Tap(name) for name in modules}, note), torch.no_grad():
-        try:
-            run()
-        except Exception as error:  # the network may raise anything; it is raised when a layer needs it
-            if out_of_memory(error):
-                raise  # there may be memory the next time
-            failure = error
-    ran = {n: Layer(n, type(modules[n]).__name__, s, calls[n], gives) for n, (s, gives) in outputs.items()}
-    return ran, failure
+    A tuple's first tensor is what an attention or a recurrent layer passes on; ``logits``, ``last_hidden_state`` and
+    ``out`` are what networks return in a dictionary beside other things.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, (tuple, list)):
+        return output[0] if output and isinstance(output[0], Tensor) else None
+    for name in ("logits", "last_hidden_state", "out"):
+        found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+        if isinstance(found, Tensor):
+            return found
+    tensors = [v for v in output.values() if isinstance(v, Tensor)] if isinstance(output, Mapping) else []
+    return tensors[0] if len(tensors) == 1 else None
 
 
-def _before(take: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...]) -> None:
+def first_argument(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a module is called with: its first argument, whether by position or by keyword."""
+    return next(iter([*args, *kwargs.values()]), None)
+
+
+def _before(take: Callable[[Any], None], _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     with hide_from_modes():
-        take(args[0])
+        take(first_argument(args, kwargs))
 
 
 def _after(take: Callable[[Any], None], _module: nn.Module, _args: Any, output: Any) -> None:

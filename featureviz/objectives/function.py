@@ -32,11 +32,13 @@ class Function(Objective):
     def forward(self, activations: Activations) -> Tensor:
         tensors = dict(self.named_buffers())
         args = [tensors.get(f"tensor{i}", argument) for i, argument in enumerate(self.args)]
-        return self.factory.__wrapped__(activations[self.layers[0]], *args)
+        return self.factory.__wrapped__(activations.channels_first(self.layers[0]), *args)
 
 
 def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
-    """Turn a function of one layer's activations, ``[M,C,H,W]`` or ``[M,C]`` to ``[M]``, into an objective.
+    """Turn a function of one layer's activations, ``[M,C,...]`` to ``[M]``, into an objective.
+
+    The channels are on axis 1, whatever the network's layout is, and the positions follow.
 
     The result is called with a layer's name and then the function's other arguments.
 

@@ -6,9 +6,10 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from featureviz.errors import InvalidInput
+from featureviz.network.activations import Activations
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective, PerImage
 from featureviz.objectives.gate_leaves import Gate
@@ -37,6 +38,24 @@ def prepare(objective: Objective, model: TappedModel) -> Objective:
             if isinstance(child, Logit):
                 setattr(parent, name, child.resolve(model.labels))
     return holder.to(model.device)[0]
+
+
+def score_views(objective: Objective, activations: Activations) -> Tensor:
+    """``objective(activations)``, ``[M]`` float32.
+
+    Raises:
+        InvalidInput: it gives something else than a real number for each view.
+    """
+    score: Any = objective(activations)
+    views = len(activations.rows)
+    if not isinstance(score, Tensor) or score.is_complex() or score.shape != (views,):
+        kind = "complex scores" if isinstance(score, Tensor) and score.is_complex() else "scores"
+        given = f"{kind} of shape {list(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
+        raise InvalidInput(
+            f"{objective.spec} gave {given} for {views} views; expected [{views}], one a view, as a tensor of"
+            " real numbers: reduce over everything but the batch"
+        )
+    return score.float()
 
 
 def merge_per_image(objectives: Sequence[Objective]) -> Objective:

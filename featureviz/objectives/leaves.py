@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from featureviz.errors import InvalidInput, unknown
 from featureviz.naming import Units, format_value, parse_units, quote_layer, select_entries
 from featureviz.network.activations import Activations
-from featureviz.network.taps import OUTPUT
+from featureviz.network.taps import OUTPUT, RETURNED
 from featureviz.objectives.algebra import Objective
 
 
@@ -92,12 +92,12 @@ class Neuron(UnitObjective):
 
     def forward(self, activations: Activations) -> Tensor:
         layer = self.layers[0]
-        if activations[layer].ndim != 4:
+        plane = activations.channels(layer, self.units, self.index)  # [M,H,W]
+        if plane.ndim != 3:
             shape = list(activations[layer].shape)
             raise InvalidInput(
-                f"{self.spec}: {layer!r} gives {shape}, which has no positions; use Channel({layer!r}, ...)"
+                f"{self.spec}: {layer!r} gives {shape}, which has no rows and columns; use Channel({layer!r}, ...)"
             )
-        plane = activations.channels(layer, self.units, self.index)  # [M,H,W]
         height, width = plane.shape[1:]
         y, x = (height // 2, width // 2) if self.y is None or self.x is None else (self.y, self.x)
         if y >= height or x >= width:
@@ -139,8 +139,8 @@ class Direction(Objective):
 
     def forward(self, activations: Activations) -> Tensor:
         layer = self.layers[0]
-        a = activations[layer]
-        a = a.flatten(2) if a.ndim > 3 else a.movedim(-1, 1) if a.ndim == 3 else a[:, :, None]  # [M,C,P]
+        a = activations.channels_first(layer)
+        a = a.flatten(2) if a.ndim > 2 else a[:, :, None]  # [M,C,P]
         if a.shape[1] != self.target.shape[-1]:
             raise InvalidInput(
                 f"Direction on {layer!r} has {self.target.shape[-1]} numbers; the layer has {a.shape[1]} channels"
@@ -179,19 +179,20 @@ class Logit(Objective):
         if not classes:
             raise InvalidInput("Logit got no class; expected an index, a label, or a list of them")
         texts = [f'"{c}"' if isinstance(c, str) else str(c) for c in classes]
-        super().__init__([OUTPUT], "logit:" + (f"[{', '.join(texts)}]" if several else texts[0]), len(classes))
+        super().__init__([RETURNED], "logit:" + (f"[{', '.join(texts)}]" if several else texts[0]), len(classes))
         self.classes = classes
         self.units = tuple(c for c in classes if isinstance(c, int))  # all classes, once the labels are resolved
         self.index = nn.Buffer(torch.tensor(self.units))
 
     def forward(self, activations: Activations) -> Tensor:
-        output = activations[OUTPUT]
+        layer = RETURNED if RETURNED in activations else OUTPUT
+        output = activations[layer]
         if output.ndim != 2:
             raise InvalidInput(
                 f"{self.spec}: the network's output is {list(output.shape)}, not logits [M,K]; use Channel"
             )
         resolved = self.resolve(activations.labels)
-        return activations.channels(OUTPUT, resolved.units, resolved.index)
+        return activations.channels(layer, resolved.units, resolved.index)
 
     def resolve(self, labels: Sequence[str] | None) -> Logit:
         """The same objective with an index for every label."""
@@ -223,7 +224,7 @@ class DeepDream(Objective):
         super().__init__([layer], f"deepdream:{quote_layer(layer)}")
 
     def forward(self, activations: Activations) -> Tensor:
-        return activations[self.layers[0]].flatten(1).square().mean(1)
+        return activations.views_first(self.layers[0]).flatten(1).square().mean(1)
 
 
 def _format_vector(target: Tensor) -> str:

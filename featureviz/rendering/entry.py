@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -26,10 +27,11 @@ from featureviz.rendering.presets import STEPS
 from featureviz.rendering.rendering import Rendering
 from featureviz.rendering.run import Run, join_runs, run_ascent
 from featureviz.rendering.shards import Devices, copy_to_devices, run_side_by_side, split_images
+from featureviz.surroundings import own_surroundings
 from featureviz.transform import robust
 
 
-@torch.inference_mode(False)  # whatever mode the caller is in
+@own_surroundings
 def render(
     model: TappedModel,
     objective: Goal,
@@ -94,11 +96,20 @@ def render(
     labels = [label if progress else None, *[None] * (len(shards) - 1)]
     works = [partial(run_ascent, a, steps, wanted, label) for a, label in zip(ascents, labels, strict=True)]
     made = join_runs(run_side_by_side(works, [shard.model for shard in shards]))
+    specs = tuple(goal.select([i]).spec for i in range(len(made.images)))
+    if made.unmoved:
+        still = ", ".join(specs[i] for i in made.unmoved[:4]) + (", ..." if len(made.unmoved) > 4 else "")
+        warnings.warn(
+            f"{len(made.unmoved)} of {len(specs)} images are still the noise that they started from, because no step"
+            f" had a gradient ({still}): the unit may be dead, or the objective constant",
+            RuntimeWarning,
+            stacklevel=4,
+        )
     rendering = Rendering(
         images=made.images,
         scores=made.scores,
         held_out=evaluate(here, goal, made.images, seed=seed, image_ids=image_ids),
-        specs=tuple(goal.select([i]).spec for i in range(len(made.images))),
+        specs=specs,
         recipe=_make_recipe(here, goal, made, image_ids, pipeline, optimizer, runtime)
         | {"seed": seed, "views": views, "steps": steps, **describe_start(image, here.channels)},
         snapshots=made.snapshots,
@@ -137,5 +148,6 @@ def _make_recipe(
         "transforms": [repr(t) for t in pipeline],
         "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
         "optimizer": getattr(optimizer, "__name__", None) or str(optimizer), "redirect": runtime.redirect,
+        **({"unmoved": list(made.unmoved)} if made.unmoved else {}),
         **({"precision": runtime.precision} if runtime.precision != "float32" else {}),
     }  # fmt: skip

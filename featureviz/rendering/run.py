@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import final
 
 import torch
@@ -14,6 +15,7 @@ from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.cuda_graph import stepper
 from featureviz.errors import NonFinite
 from featureviz.rendering.shards import Worker
+from featureviz.surroundings import postponed_interrupts
 
 
 @final
@@ -26,6 +28,7 @@ class Run:
     scores: Tensor
     snapshots: dict[int, Tensor]
     stopped: KeyboardInterrupt | NonFinite | None
+    unmoved: tuple[int, ...] = ()  # the places of images that no step has moved
 
 
 def run_ascent(ascent: Ascent, steps: int, snapshots: Iterable[int], label: str | None, worker: Worker) -> Run:
@@ -37,10 +40,12 @@ def run_ascent(ascent: Ascent, steps: int, snapshots: Iterable[int], label: str 
     on_host = ascent.model.device.type == "cpu"  # elsewhere each look at a number waits for the device
     n, wanted = len(ascent.image), sorted(set(snapshots))
     kept: dict[int, Tensor] = {0: ascent.images()} if 0 in wanted else {}
-    with tqdm(total=steps, desc=label, disable=label is None, unit="step", mininterval=0.3) as bar:
+    bar = tqdm(total=steps, desc=label, disable=label is None, unit="step", mininterval=0.3)
+    with bar, postponed_interrupts() as interrupted:
 
         def show(ascent: Ascent) -> None:
             worker.tick()
+            interrupted()
             bar.update(ascent.steps_done - bar.n)
             if label is not None:
                 seconds = bar.format_dict["elapsed"]
@@ -58,13 +63,15 @@ def run_ascent(ascent: Ascent, steps: int, snapshots: Iterable[int], label: str 
             stopped = error
             worker.stop()
     scores = ascent.scores[: ascent.steps_done].cpu()
-    return Run(type(ascent.image).__name__, ascent.images(), scores, kept, stopped)
+    unmoved = tuple(ascent.unmoved()) if len(scores) else ()
+    return Run(type(ascent.image).__name__, ascent.images(), scores, kept, stopped, unmoved)
 
 
 def join_runs(runs: list[Run]) -> Run:
     """The runs of several devices as one; where one failed, no longer than that one."""
     first, *_ = runs
     steps = min(len(run.scores) for run in runs)
+    first_places = accumulate((len(run.images) for run in runs), initial=0)
     stops = [run.stopped for run in runs if run.stopped is not None]
     return replace(
         first,
@@ -75,5 +82,6 @@ def join_runs(runs: list[Run]) -> Run:
             for at in first.snapshots
             if all(at in run.snapshots for run in runs)
         },
+        unmoved=tuple(at + i for at, run in zip(first_places, runs, strict=False) for i in run.unmoved),
         stopped=next((stop for stop in stops if isinstance(stop, NonFinite)), stops[0] if stops else None),
     )

@@ -53,7 +53,7 @@ def linted(ascent: fv.Ascent) -> list[str]:
 def test_no_objective_takes_a_step_through_the_host(
     tiny: fv.TappedModel, views: int, redirect: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featureviz.network.redirect._on_host", lambda tensor: False)  # as on any other device
+    monkeypatch.setattr("featureviz.network.copies.redirect._on_host", lambda tensor: False)  # as on any other device
     natural = natural_of(tiny)
     distance = SqueezeDistance(tiny.gates["se"], SqueezeEllipsoid.fit(natural, "se"))
     table = [*objectives(natural), distance]

@@ -94,7 +94,7 @@ def test_parts_make_the_same_images(case: str, error: str) -> None:
     parts = climbed(net, goal, n, views)
     assert len(whole.microbatches) == 1
     assert [len(p.rows) for p in parts.microbatches] == expected
-    assert net.memory.refused <= 4  # it learns once, not at every step
+    assert net.memory.refused <= 5  # it learns once, not at every step
     same_climb(whole, parts)
 
 

@@ -17,8 +17,8 @@ from featureviz.ascent.ascent import Ascent
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.image import FourierImage
 from featureviz.network.activations import Rows
+from featureviz.network.copies.redirect import redirected
 from featureviz.network.execution.executor import Executor
-from featureviz.network.redirect import redirected
 from featureviz.rng import HELD_OUT, Rng
 from featureviz.transform import Pipeline, robust
 from tests.conftest import TinySE
@@ -160,7 +160,6 @@ DECIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "detach": lambda _, y: y * (2 * y).detach(),
     "no_grad": shut_off,
     "own backward": lambda _, y: y + Rounded.apply(3 * y),
-    "random": lambda _, y: y * (1 + torch.rand(())),
 }
 
 
@@ -170,18 +169,18 @@ def test_what_cannot_be_written_down_runs_as_it_is(how: str) -> None:
     """And the warning says whose network and why; once, not at every step."""
     torch.manual_seed(0)
     model = fv.wrap(drawn(Plain(DECIDES[how])), size=12, name="Oracle")
-    executor, x = execute(model, "output", compile=True), torch.rand(X)
+    x = torch.rand(X)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        executor = execute(model, "output", compile=True)
         executor(x)
     if how != "detach" or programs(executor) == [None]:  # the trace of torch 2.11 keeps a detach, so it is compiled
         messages = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)]
         assert len(messages) == 1
         assert re.match(r"Oracle is not compiled and runs as it is: \S+", messages[0])
-        assert programs(executor) == [None]
-    if how != "random":
-        for other in (x, 1 - x, 0.1 * x):
-            agree(model, ["output"], other, executor)
+        assert programs(executor) in ([None], [])
+    for other in (x, 1 - x, 0.1 * x):
+        agree(model, ["output"], other, executor)
 
 
 @pytest.mark.usefixtures("torn", "compiled")

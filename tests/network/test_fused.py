@@ -14,10 +14,10 @@ from torchvision.models.googlenet import BasicConv2d, Inception
 
 import featureviz as fv
 from featureviz.errors import ModelError
+from featureviz.network.copies.redirect import redirected
 from featureviz.network.execution.executor import Executor
 from featureviz.network.execution.fused import CONVOLUTIONS, NORMS, fuse
 from featureviz.network.execution.fused_copies import FusedCopies, Prepared, in_float64
-from featureviz.network.redirect import redirected
 from tests import forms
 
 models = torchvision.models
@@ -372,7 +372,7 @@ def _stop(_net: nn.Module) -> None:
 def test_a_copy_in_float64_is_the_same_network(embedded: fv.TappedModel) -> None:
     x, layers = embedded.noise_images(2), ["features.9", "output"]
     taps = embedded.taps(layers, (96, 96))
-    a, b = (running.read(x, taps, layers) for running in (embedded.running, in_float64(embedded.running)))
+    a, b = (running.read(x, taps) for running in (embedded.running, in_float64(embedded.running)))
     assert all(b[name].dtype == torch.float64 for name in b)
     assert all(torch.allclose(a[name], b[name].float(), rtol=1e-4, atol=1e-4) for name in b)
     assert embedded(x, ["features.9"])["features.9"].dtype == torch.float32

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import featureviz as fv
 from featureviz.errors import InvalidInput, ModelError
-from featureviz.network.redirect import redirected
+from featureviz.network.copies.redirect import redirected
 from tests.conftest import TinySE
 from tests.host_traffic import HostTraffic
 from tests.network.test_model import same, state_of
@@ -285,7 +285,7 @@ def test_each_image_of_a_batch_wakes_on_its_own(net: TinySE) -> None:
 
 
 def test_a_redirected_step_stays_on_the_device(net: TinySE, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featureviz.network.redirect._on_host", lambda tensor: False)  # as on any other device
+    monkeypatch.setattr("featureviz.network.copies.redirect._on_host", lambda tensor: False)  # as on any other device
     model = closed(net, -4.0)
     goal = value("gate value:se", 3) + fv.Channel("conv", 1)
     ascent = fv.Ascent(model, goal, fv.FourierImage(2, 24), runtime=fv.Runtime(redirect=0))

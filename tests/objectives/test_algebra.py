@@ -9,6 +9,7 @@ from torch import Tensor
 
 import featureviz as fv
 from featureviz.errors import InvalidInput, SpecError, UnknownName
+from featureviz.network.axes import Axes
 from featureviz.objectives.goals import merge_per_image, prepare
 
 
@@ -38,6 +39,9 @@ LEAVES: dict[str, fv.Objective] = {
 each = pytest.mark.parametrize("a", LEAVES.values(), ids=LEAVES.keys())
 
 
+AXES = {"tokens": Axes.parse("n t c")}
+
+
 @pytest.fixture
 def acts() -> fv.Activations:
     g = torch.Generator().manual_seed(0)
@@ -48,7 +52,7 @@ def acts() -> fv.Activations:
         "output": torch.randn(6, 5, generator=g),
         "gate:features.1.block.2": torch.randn(6, 5, generator=g),
     }
-    return fv.Activations(tensors, fv.Rows.make(3, views=2), ["ant", "bee", "golden retriever", "dog", "eel"])
+    return fv.Activations(tensors, fv.Rows.make(3, views=2), ["ant", "bee", "golden retriever", "dog", "eel"], AXES)
 
 
 def spec_round_trip(objective: fv.Objective) -> fv.Objective:
@@ -238,7 +242,7 @@ BAD: list[tuple[Any, str]] = [
     (lambda a: fv.Channel("conv", [1, 2])(a), "2 units of 'conv' for image 2"),
     (lambda a: fv.Channel("cnv", 6)(a), "nearest: 'conv'"),
     (lambda a: fv.Neuron("conv", 1, 4, 0)(a), "row 4, column 0 is outside of 'conv', which is 4x5"),
-    (lambda a: fv.Neuron("fc", 1)(a), "has no positions"),
+    (lambda a: fv.Neuron("fc", 1)(a), "has no rows and columns"),
     (lambda a: fv.Direction("conv", [1.0, 2.0])(a), "has 2 numbers; the layer has 6 channels"),
     (lambda a: fv.Logit("golden retrievr")(a), "nearest: 'golden retriever'"),
     (lambda a: fv.Logit("ant")(fv.Activations({"output": a["output"]}, a.rows)), "no labels"),

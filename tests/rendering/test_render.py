@@ -322,7 +322,7 @@ def test_control_c_returns_what_there_is(tiny: fv.TappedModel) -> None:
     finally:
         signal.signal(signal.SIGINT, previous)
     assert made.interrupted
-    assert len(made.scores) == 3
+    assert len(made.scores) == 4  # the step ends before Ctrl-C is honoured
     assert torch.isfinite(made.held_out.scores).all()
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
-from featureviz.network.activations import Activations, Rows
+from featureviz.network.activations import Rows
+from featureviz.network.copies.redirect import is_redirected
 from featureviz.network.model import TappedModel, tapped
-from featureviz.network.redirect import is_redirected
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import Goal, as_objective, prepare
 from featureviz.rng import Rng
@@ -41,9 +41,9 @@ class ScoreFunction:
         rows, size = Rows.make(len(x), self.views, x.device), (x.shape[-2], x.shape[-1])
         if self.views > 1:
             x = Pipeline(robust()).to(x.device)(x, Rng(self.seed, len(x), self.views, x.device), size)
-        layers = self.objective.layers
-        values = self.running.read(x, self.model.taps(layers, size), layers, redirect=is_redirected(self.model.key))
-        score = self.objective(Activations(values, rows, self.model.labels))
+        taps = self.model.taps(self.objective.layers, size)
+        values = self.running.read(x, taps, redirect=is_redirected(self.model.key))
+        score = self.objective(self.model.collect(values, taps, rows))
         if x.requires_grad and not score.requires_grad:
             raise InvalidInput(f"{self.objective} has no gradient for the image; expected a score that depends on it")
         return score.view(-1, self.views).mean(1)

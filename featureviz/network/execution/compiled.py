@@ -41,13 +41,13 @@ def compiled(run: Program, views: Tensor, name: str, *, half: bool) -> Program |
     except Exception as error:  # the compiler's own, of every kind
         if out_of_memory(error):
             raise
-        _warn(name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        warn_uncompiled(name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
         return None
     rounding = TOLERANCE[half] if views.device.type == "cpu" else ROUNDING
     for how, found, limit in (("traced", traced, TOLERANCE[half]), ("compiled", given, rounding)):
         off = [float((a - b).norm() / b.norm().clamp(min=1e-30)) for a, b in zip(found, expected, strict=True)]
         if not all(o <= limit for o in off):
-            _warn(name, f"{how}, it gives other activations or gradients, by {max(off):.1e} of their norm")
+            warn_uncompiled(name, f"{how}, it gives other activations or gradients, by {max(off):.1e} of their norm")
             return None
     return program
 
@@ -62,5 +62,6 @@ def with_gradient(run: Callable[[Tensor], Sequence[Tensor]], x: Tensor) -> list[
     return [a.detach().float() for a in (*given, torch.zeros_like(x) if gradient is None else gradient)]
 
 
-def _warn(name: str, why: str) -> None:
+def warn_uncompiled(name: str, why: str) -> None:
+    """Warn that a network runs as it is, and why."""
     warnings.warn(f"{name} is not compiled and runs as it is: {why}", RuntimeWarning, stacklevel=2)

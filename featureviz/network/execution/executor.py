@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import final
 
 from torch import Tensor
 
 from featureviz.network.activations import Activations, Rows
-from featureviz.network.execution.compiled import Program, compiled
+from featureviz.network.copies.redirect import is_redirected
+from featureviz.network.diagnosis import explain_missing_gradient
+from featureviz.network.execution.compiled import Program, compiled, warn_uncompiled
 from featureviz.network.execution.fused_copies import FusedCopies
-from featureviz.network.execution.precision import Precision, autocast, is_half
+from featureviz.network.execution.precision import Precision, is_half, keep_float32
 from featureviz.network.in_force import interventions_on
 from featureviz.network.model import TappedModel
-from featureviz.network.redirect import is_redirected
 
 
 @final
@@ -50,6 +50,7 @@ class Executor:
     ) -> None:
         self.model, self.layers, self.size, self.compile = model, tuple(layers), size, compile
         self.half = is_half(model, precision)
+        model.require_numbers()
         self._taps = model.taps(self.layers, size)
         self._programs: dict[tuple[int, ...], Program | None] = {}
         if interventions_on(model.key) or model.running.hooked:
@@ -59,6 +60,13 @@ class Executor:
             prepared = copies.prepared(self.layers, self._taps, size, half=self.half)
             self.fused, self._programs = prepared.fused, prepared.programs
             self.running = prepared.running.twin()
+        self.running.autocasts = self.half
+        if self.compile and self.running.alone:
+            why = "its views go through one at a time, because it mixes them or looks at their values"
+            warn_uncompiled(model.name, why)
+            self.compile = False
+        if self.half and not self.fused:
+            keep_float32(self.running.net, model.gates.values(), list(model.check()))
 
     def __call__(self, views: Tensor, rows: Rows | None = None, *, redirect: bool = False) -> Activations:
         """The activations; with ``redirect`` gradients find a way through dead units (``redirected``)."""
@@ -68,9 +76,14 @@ class Executor:
         if program is not None:
             taken = dict(zip(self.layers, program(views), strict=True))
         else:
-            with autocast(views) if self.half else nullcontext():
-                taken = self.running.read(views, self._taps, self.layers, redirect=redirect)
-        return Activations({name: a.float() for name, a in taken.items()}, rows, self.model.labels)
+            taken = self.running.read(views, self._taps, redirect=redirect)
+        return self.model.collect({name: a.float() for name, a in taken.items()}, self._taps, rows)
+
+    def explain_missing_gradient(self) -> str:
+        """Where the network loses the gradient on the way from the image to ``layers``; "" if it is not lost there."""
+        copy = self.model.isolated()
+        x = self.model.noise_images(1, self.size)
+        return explain_missing_gradient(copy.net, lambda x: copy.read(x, self._taps), x)
 
     def _program(self, views: Tensor) -> Program | None:
         """The network compiled for views of this shape; None where that is not possible."""
@@ -80,5 +93,5 @@ class Executor:
         return self._programs[key]
 
     def _run(self, x: Tensor) -> tuple[Tensor, ...]:
-        taken = self.running.read(x, self._taps, self.layers)
+        taken = self.running.read(x, self._taps)
         return tuple(taken[name] for name in self.layers)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from featureviz.network.private_copy import WAS_INPLACE, private_copy, shared_copy
+from featureviz.network.copies.private_copy import WAS_INPLACE, private_copy, shared_copy
 from featureviz.network.taps import INPUT, OUTPUT, Tap, hooked
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -38,7 +38,7 @@ def fuse(net: nn.Module, run: Run, read: Collection[str], *, channels_last: bool
     network. A ReLU that was in place in the original is in place again, unless it would overwrite what is read. Weights
     that do not change are shared with ``net``.
     """
-    watched = shared_copy(net)
+    watched = shared_copy(net, own_buffers=True)
     pairs = [(conv, norm) for conv, norm in _find_pairs(watched, run) if conv not in read]
     rectifiers = _find_rectifiers(watched, run, read)
     twin = private_copy(net)
@@ -86,7 +86,7 @@ def _find_rectifiers(net: nn.Module, run: Run, read: Collection[str]) -> list[st
     """ReLUs that may be in place again: they are not read, and do not get the output of a module that is read."""
     modules = dict(net.named_modules())
     known = [n for n, m in modules.items() if isinstance(m, RECTIFIERS) and hasattr(m, WAS_INPLACE) and n not in read]
-    taps = {n: Tap(n) for n in read} | {n: Tap(n, INPUT) for n in known}
+    taps = {n: Tap(n) for n in read if n in modules} | {n: Tap(n, INPUT) for n in known}
     outputs: dict[int, Any] = {}  # by id; the tensors are kept, because an id belongs to one only as long as it lives
     refused: set[str] = set()
 

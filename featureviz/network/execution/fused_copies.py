@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from featureviz.errors import ModelError, out_of_memory
+from featureviz.network.copies.running import RunningCopy
 from featureviz.network.execution.compiled import with_gradient
 from featureviz.network.execution.fused import NORMS, fuse
 from featureviz.network.execution.precision import keep_float32
 from featureviz.network.model import TappedModel
-from featureviz.network.running import RunningCopy
 from featureviz.network.taps import Tap
 
 KEPT = 8  # copies kept at once: each holds weights of its own
@@ -54,10 +54,10 @@ class FusedCopies:
             _ = self.model.gates  # this comes first, because it may patch the network
         found = self._copies.pop(key, None)
         if found is None or found.weights != weights:
-            found = self._make(layers, taps, size, half, weights)
+            found = self._make(taps, size, half, weights)
         self._copies[key] = found  # the one used last is at the end
         while len(self._copies) > KEPT:
-            self._copies.pop(next(iter(self._copies)))
+            self._copies.pop(next(iter(self._copies)), None)
         return found
 
     def _sums(self) -> list[float]:
@@ -67,13 +67,11 @@ class FusedCopies:
         sums = [s for t in floats for s in (t.sum(), t.square().sum())]
         return torch.stack(sums).nan_to_num().tolist() if sums else []
 
-    def _make(
-        self, layers: Sequence[str], taps: Mapping[str, Tap], size: tuple[int, int], half: bool, weights: list[float]
-    ) -> Prepared:
+    def _make(self, taps: Mapping[str, Tap], size: tuple[int, int], half: bool, weights: list[float]) -> Prepared:
         try:
-            running = self._checked(layers, taps, size, 2)  # a reshape may work for one image and fail for two
+            running = self._checked(taps, size, 2)  # a reshape may work for one image and fail for two
         except RuntimeError:  # there may be room for one image only; any other error is raised again
-            running = self._checked(layers, taps, size, 1)
+            running = self._checked(taps, size, 1)
         if running is None:
             return Prepared(self.model.running, False, weights)
         if half:
@@ -81,24 +79,22 @@ class FusedCopies:
         return Prepared(running, True, weights)
 
     @torch.no_grad()
-    def _checked(
-        self, layers: Sequence[str], taps: Mapping[str, Tap], size: tuple[int, int], n: int
-    ) -> RunningCopy | None:
+    def _checked(self, taps: Mapping[str, Tap], size: tuple[int, int], n: int) -> RunningCopy | None:
         """The first copy that gives the same activations on ``n`` images of noise, and that has a gradient."""
         original, x = self.model.running, self.model.noise_images(n, size)
         exact = in_float64 if x.device.type == "cuda" else RunningCopy.twin  # its float32 products keep ten bits
         try:
-            mine = _reader(exact(original), taps, layers)(x)
+            mine = _reader(exact(original), taps)(x)
         except ModelError:
-            _reader(original.twin(), taps, layers)(x)  # the network's own errors are raised here
+            _reader(original.twin(), taps)(x)  # the network's own errors are raised here
             return None  # it runs in float32 only, so no copy can be compared with it
         everything, read = set(dict(original.net.named_modules())), {tap.module for tap in taps.values()}
         for channels_last, keep in ((last, keep) for keep in (read, everything) for last in memory_formats(x.device)):
             try:
-                net = fuse(original.net, lambda net: _reader(original.twin(net), taps, layers)(x[:1]), keep,
+                net = fuse(original.net, lambda net: _reader(original.twin(net), taps)(x[:1]), keep,
                             channels_last=channels_last)  # fmt: skip
                 twin = original.twin(net)
-                theirs = with_gradient(_reader(exact(twin), taps, layers), x)
+                theirs = with_gradient(_reader(exact(twin), taps), x)
             except ModelError:  # the network cannot be copied again, or needs maps of one memory format
                 continue
             except RuntimeError as error:  # a ReLU in place overwrites what the gradient needs, as in the original
@@ -120,12 +116,13 @@ def in_float64(running: RunningCopy) -> RunningCopy:
     twin = running.twin()
     if isinstance(twin.forward_fn, nn.Module):
         twin.forward_fn = copy.deepcopy(twin.forward_fn)  # it is the caller's
+    twin.dtype = torch.float64
     return twin.double()
 
 
-def _reader(running: RunningCopy, taps: Mapping[str, Tap], layers: Sequence[str]) -> Callable[[Tensor], list[Tensor]]:
+def _reader(running: RunningCopy, taps: Mapping[str, Tap]) -> Callable[[Tensor], list[Tensor]]:
     def read(x: Tensor) -> list[Tensor]:
-        taken = running.read(x, taps, layers)
-        return [taken[name].float() for name in layers]
+        taken = running.read(x, taps)
+        return [taken[name].float() for name in taps]
 
     return read

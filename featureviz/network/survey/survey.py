@@ -1,0 +1,173 @@
+"""What a network does with images of one size: its layers with their axes, and what it makes of other images.
+
+Four forwards of noise tell it: one image, the same once more, two images, one larger image. An axis that grows with the
+number of images is the batch, one that grows with their size has positions, and one that does not grow may be the
+channels. Where several are left, the modules that make and read the tensor decide, and then its neighbours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor
+
+from featureviz.errors import out_of_memory
+from featureviz.network.axes import Axes
+from featureviz.network.copies.running import RunningCopy
+from featureviz.network.survey.evidence import explain_axes, learn_axes
+from featureviz.network.survey.passes import Mark, Output, Pass, watch
+from featureviz.network.taps import RETURNED
+
+_LARGER = 64  # pixels: even a network that halves its maps six times gives larger ones
+_MIXED, _DRAWN = 1e-2, 1e-4  # relative: TF32 rounds to 1e-3; without drawing numbers a second run gives the same
+
+
+NOT_LEARNT = Axes(0, None)
+
+
+@final
+@dataclass(frozen=True)
+class Layer:
+    """One row of ``fv.layers``: a module that runs, and the shape and axes of its output for one image.
+
+    ``units`` is the number of channels, 0 where it has none or they are not known.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    calls: int
+    gives: str = ""  # the type of an output that is no tensor
+    gate: bool = False
+    readable: bool = True
+    axes: Axes = NOT_LEARNT
+
+    @property
+    def units(self) -> int:
+        return self.shape[self.axes.channel] if self.axes.channel is not None and self.readable else 0
+
+    def __str__(self) -> str:
+        gives = f"gives a {self.gives}" if self.gives else ""
+        notes = [
+            "gate" if self.gate else "", str(self.axes) if self.readable else "",
+            f"runs {self.calls} times" if self.calls > 1 else "",
+            f"{gives}, its tensor is read" if gives and self.readable else gives,
+        ]  # fmt: skip
+        return "  ".join([f"{self.name:40} {self.type:24} {list(self.shape)}", *filter(None, notes)])
+
+
+@final
+class Survey:
+    """A network, watched on noise ``[1,C,H,W]`` and ``[2,C,H,W]``.
+
+    ``failure`` is the error that ended the first forward, if any; what ran before it can be read. ``alone`` says that
+    a batch must go through one image at a time, since it mixes images, takes one only, or looks at their numbers.
+    ``drawn`` holds the layers whose output depends on random numbers that the forward draws.
+    """
+
+    def __init__(self, running: RunningCopy, noise: Tensor) -> None:
+        self._running, self._noise = running, noise
+        self._learnt: Learnt | None = None
+        self._one = self._pass(noise[:1])
+        if self._one.dtype not in (None, running.dtype):
+            running.dtype = self._one.dtype
+            self._one = self._pass(noise[:1])
+        self.failure = self._one.failure
+
+    @property
+    def outputs(self) -> dict[str, Output]:
+        """What each module gives for one image, in the order in which it is ready; ``RETURNED`` is the network's."""
+        return self._one.outputs
+
+    @property
+    def looks(self) -> bool:
+        """Whether the forward looks at the numbers of a tensor."""
+        return self._one.looks
+
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """The modules that run, by name, without axes."""
+        return {
+            name: Layer(name, o.type, o.shape, o.calls, o.gives, readable=o.readable)
+            for name, o in self._one.outputs.items()
+            if name != RETURNED
+        }
+
+    @property
+    def learnt(self) -> Learnt:
+        """The axes of every output, and what the network mixes or draws; this takes three more forwards, once."""
+        if self._learnt is None:
+            self._learnt = self._learn()
+        return self._learnt
+
+    def _learn(self) -> Learnt:
+        one, again = self._one, self._pass(self._noise[:1], seed=1)
+        two, room = self._if_room(self._noise, one)
+        larger = torch.nn.functional.pad(self._noise[:1], (0, _LARGER, 0, _LARGER), mode="replicate")
+        wide, _ = self._if_room(larger)
+        axes = learn_axes(one, two, wide)
+        drawn = frozenset(_differing(one, again, _DRAWN))
+        mixed = [name for name in _differing(one, two, _MIXED) if name not in drawn]
+        folded = [name for name in mixed if axes[name].windows != 1]
+        for name in folded:
+            reason = explain_axes(name, one.outputs[name].shape, "its rows are not in the order of the views")
+            axes[name] = replace(axes[name], batch=None, channel=None, unclear=reason)
+        takes_one = room and two.failure is not None and one.failure is None
+        alone = one.looks or takes_one or len(mixed) > len(folded)
+        return Learnt(axes, alone, drawn)
+
+    def _if_room(self, x: Tensor, rows: Pass | None = None) -> tuple[Pass, bool]:
+        """The pass, or an empty one where the memory is full."""
+        try:
+            return self._pass(x, rows=rows), True
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            return Pass(), False
+
+    def _pass(self, x: Tensor, *, rows: Pass | None = None, seed: int = 0) -> Pass:
+        twin = self._running.twin()
+        with _seeded(x.device, seed):
+            outputs = None if rows is None else rows.outputs
+            return watch(twin.net, lambda: twin.call(x), self._running.foreign(), rows=outputs)
+
+
+@final
+@dataclass(frozen=True)
+class Learnt:
+    """See ``Survey``."""
+
+    axes: dict[str, Axes]
+    alone: bool
+    drawn: frozenset[str]
+
+
+def _differing(a: Pass, b: Pass, tolerance: float) -> list[str]:
+    """The outputs whose marks differ by more than this share of their norm."""
+    both = [(n, o.mark, b.outputs[n].mark) for n, o in a.outputs.items() if n in b.outputs]
+    return [name for name, mark, other in both if _differ(mark, other, tolerance)]
+
+
+def _differ(a: Mark, b: Mark, tolerance: float) -> bool:
+    if len(a) != len(b) or not a:
+        return len(a) != len(b)
+    if any(map(math.isnan, (*a, *b))):
+        return False
+    return max(abs(m - n) for m, n in zip(a, b, strict=True)) > tolerance * max(a[0], b[0])
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Inside the block torch's generators start from this seed; afterwards they are where they were."""
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

@@ -1,0 +1,99 @@
+"""The caller's surroundings: torch's modes and Ctrl-C. They must not leak into a render, and a render must not change
+them, even where Ctrl-C ends it between two instructions.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
+from functools import wraps
+from types import FrameType
+from typing import Any, TypeVar, final
+
+import torch
+from torch._C import (
+    _len_torch_dispatch_stack,
+    _len_torch_function_stack,
+    _pop_torch_dispatch_stack,
+    _pop_torch_function_stack,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+_AUTOCAST = ("cpu", "cuda")
+
+
+@final
+class modes_kept:
+    """After the block torch's modes of this thread are those from before it.
+
+    A ``with`` block of a mode ends with an instruction of its own. Ctrl-C may hit that very instruction; then the mode
+    would stay for good. This block, around the other one, takes it away.
+    """
+
+    def __enter__(self) -> None:
+        self.functions, self.dispatch = _len_torch_function_stack(), _len_torch_dispatch_stack()
+        self.gradients = torch.is_grad_enabled()
+        self.autocast = {d: (torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in _AUTOCAST}
+
+    def __exit__(self, *_: object) -> None:
+        while _len_torch_function_stack() > self.functions:
+            _pop_torch_function_stack()
+        while _len_torch_dispatch_stack() > self.dispatch:
+            _pop_torch_dispatch_stack(None)
+        torch._C._set_grad_enabled(self.gradients)
+        for device, (enabled, dtype) in self.autocast.items():
+            torch.set_autocast_enabled(device, enabled)
+            torch.set_autocast_dtype(device, dtype)
+
+
+def own_surroundings(function: F) -> F:
+    """Let ``function`` run with gradients, without the caller's autocast and inference mode.
+
+    Context variables and modes that it sets are gone when it ends, however it ends.
+    """
+
+    @wraps(function)
+    def inside(*args: Any, **kwargs: Any) -> Any:
+        with modes_kept(), torch.inference_mode(False), no_autocast("cpu"), no_autocast("cuda"):
+            return copy_context().run(function, *args, **kwargs)
+
+    return inside  # pyright: ignore[reportReturnType]
+
+
+def no_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Inside the block the caller's autocast is off for this kind of device."""
+    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
+
+
+@contextmanager
+def postponed_interrupts() -> Iterator[Callable[[], None]]:
+    """Inside the block Ctrl-C waits for the next call of the function that the block gets; a second Ctrl-C does not.
+
+    So a loop that calls it between its steps is never left in the middle of one. This holds in the main thread, and
+    where nobody else handles Ctrl-C.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: None
+        return
+    waiting: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if waiting:
+            raise KeyboardInterrupt
+        waiting.append(number)
+
+    def look() -> None:
+        if waiting:
+            waiting.clear()
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield look
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    look()
