@@ -117,7 +117,8 @@ def _write_entry(folder: Path, i: int, goals: Sequence[Objective], rendering: Re
     file = write_tile(folder, f"{i:03d} {spec}" if len(goals) > 1 else spec, rendering, row)
     return {
         "spec": spec, "file": file, "seed": recipe["seed"], "steps": recipe["steps done"],
-        "score": rendering.held_out.scores[:, row], "gates": rendering.held_out.gates[row],
+        "moved": "unmoved" not in recipe, "score": rendering.held_out.scores[:, row],
+        "gates": rendering.held_out.gates[row],
     }  # fmt: skip
 
 
@@ -138,7 +139,8 @@ def _introduce(model: TappedModel, about: Mapping[str, Any], done: int, image: S
 def _draw_entry(entry: Mapping[str, Any], cut_short: bool) -> str:
     """A tile on the page, from its entry in the report."""
     figures = [f"gate {values.mean():.3f}" for values in entry["gates"].values()] or [f"{entry['score'].mean():.3g}"]
-    lines = [", ".join(figures), *([f"{entry['steps']} steps"] if cut_short else [])]
+    still = "" if entry["moved"] else "no step changed it"
+    lines = [", ".join(figures), *filter(None, [f"{entry['steps']} steps" if cut_short else "", still])]
     return draw_card(entry["spec"], "", draw_figure(entry["file"], "", lines, alt=entry["spec"]))
 
 

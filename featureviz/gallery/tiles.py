@@ -29,7 +29,8 @@ def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) 
 
 def get_shared(recipe: dict[str, Any]) -> dict[str, Any]:
     """The part of a recipe that all images of a gallery have in common."""
-    return {key: value for key, value in recipe.items() if key not in ("spec", "steps done", "image_ids", "seeds")}
+    own = ("spec", "steps done", "image_ids", "seeds", "unmoved")
+    return {key: value for key, value in recipe.items() if key not in own}
 
 
 def to_json(value: Any) -> Any:

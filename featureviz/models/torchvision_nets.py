@@ -13,8 +13,8 @@ from featureviz.errors import ModelError
 from featureviz.image.base import Size
 from featureviz.models.weights import Weights, build
 from featureviz.models.wrapping import wrap
+from featureviz.network.copies.running import ForwardFn
 from featureviz.network.model import TappedModel
-from featureviz.network.running import ForwardFn
 
 FRAMES = 16  # of a video; those that the networks were trained with
 FIXED: dict[str, dict[str, Any]] = {

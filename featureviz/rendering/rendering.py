@@ -81,6 +81,8 @@ class Rendering:
         recipe = dict(self.recipe)
         if seeds := recipe.pop("seeds", None):  # best_of took the images from renders with different seeds
             recipe["seed"] = seeds[i]
+        if i in recipe.pop("unmoved", []):
+            recipe["unmoved"] = [0]
         return {**recipe, "spec": self.specs[i], "image_ids": [recipe["image_ids"][i]]}
 
     def _repr_png_(self) -> bytes:
