@@ -80,7 +80,7 @@ def _run(program: str, work: Callable[[], object]) -> int:
     try:
         work()
     except SystemExit as end:  # of argparse, after the help or a wrong usage
-        return end.code if isinstance(end.code, int) else 0
+        return _fail(program, end.code) if isinstance(end.code, str) else int(end.code or 0)
     except FeaturevizError as error:
         return _fail(program, str(error))
     except KeyboardInterrupt as error:

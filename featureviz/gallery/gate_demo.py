@@ -82,9 +82,7 @@ def _render_pairs(
     started = time.perf_counter()
     goal = PerImage([signed for unit in units for signed in (Gate(site, unit), -Gate(site, unit))])
     noise = evaluate(model, goal, FourierImage(goal.n, size, seed=seed)().detach(), seed=seed)
-    rendering = render(model, goal, steps=steps, size=size, seed=seed, progress=False)
-    if rendering.interrupted:
-        raise KeyboardInterrupt  # unfinished pictures are not shown
+    rendering = render(model, goal, steps=steps, size=size, seed=seed, progress=False).completed()
     seconds = round((time.perf_counter() - started) / len(units), 2)
     pairs = []
     for i, unit in enumerate(units):

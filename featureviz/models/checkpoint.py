@@ -71,30 +71,37 @@ def load_checkpoint(net: nn.Module, path: PathLike) -> None:
 
 
 def read_checkpoint(path: PathLike) -> Mapping[Any, Any]:
-    """The dictionary in a file of torch or safetensors; nothing in the file is run."""
-    name = show_path(path)
+    """The dictionary in a file of torch or safetensors."""
+    content = read_saved(
+        path, "a state dict (.pt, .pth, .safetensors), as torch.save(net.state_dict(), path) writes it"
+    )
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{show_path(path)} holds a {type(content).__name__}; expected a state dict, name to tensor")
+    return content
+
+
+def read_saved(path: PathLike, expected: str) -> Any:
+    """What ``torch.save`` or safetensors wrote to a file; nothing in the file is run.
+
+    Raises:
+        InvalidInput: there is no such file, or it is no regular one.
+        ModelError: it cannot be read; the message names what was ``expected``.
+    """
     with open_file(path) as file:
         head = file.read(9)
         file.seek(0)
         try:
             if head[8:] == b"{":  # of safetensors, after the length of its header
-                content: Any = _read_safetensors(path)
-            else:
-                with _harmless_types():
-                    content = torch.load(file, map_location="cpu", weights_only=True)
+                return _read_safetensors(path)
+            with _harmless_types():
+                return torch.load(file, map_location="cpu", weights_only=True)
         except ModelError:
             raise
         except Exception as error:  # torch raises many types for files that it cannot read
             inner = error.__context__ or error  # torch puts advice to run the file's code before what went wrong
             forbidden = re.search(r"unsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(inner), re.IGNORECASE)
             why = f"it would run {forbidden[1]}" if forbidden else f"{type(inner).__name__}: {_first_line(inner)}"
-            raise ModelError(
-                f"cannot read weights from {name}: {why}; expected a state dict (.pt, .pth, .safetensors), as"
-                " torch.save(net.state_dict(), path) writes it"
-            ) from error
-    if not isinstance(content, Mapping):
-        raise ModelError(f"{name} holds a {type(content).__name__}; expected a state dict, name to tensor")
-    return content
+            raise ModelError(f"cannot read {show_path(path)}: {why}; expected {expected}") from error
 
 
 def _read_safetensors(path: PathLike) -> dict[str, Tensor]:

@@ -76,6 +76,12 @@ class Rendering:
             write_image(own_path, self.images[i], self.recipe_of(i))
         return paths
 
+    def completed(self) -> Rendering:
+        """Itself, if no Ctrl-C ended it early; otherwise raises ``KeyboardInterrupt``."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
+
     def recipe_of(self, i: int) -> dict[str, Any]:
         """The recipe of image i alone, with its own spec, seed and number."""
         recipe = dict(self.recipe)

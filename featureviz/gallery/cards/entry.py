@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from featureviz.errors import InvalidInput, ModelError
-from featureviz.files import check_writable, show_path, write_json
+from featureviz.files import check_writable, write_json
 from featureviz.gallery.cards.card_page import write_card, write_index
 from featureviz.gallery.cards.card_report import write_tiles
 from featureviz.gallery.folder import PAGE, REPORT, clear_folder, prepare_folder
@@ -132,19 +132,24 @@ def load_or_measure(
     """The statistics, or those in their file if it exists; otherwise new ones, which are written to that file.
 
     Raises:
-        InvalidInput: the file holds none, or only those of an interrupted measurement; or it cannot be written.
+        InvalidInput: they are those of an interrupted measurement; or the file holds none, or cannot be written.
     """
-    if statistics is None or (not isinstance(statistics, GateStatistics) and not os.path.lexists(statistics)):
-        if statistics is not None:
-            check_writable(Path(statistics).parent)  # before the work
-        natural = GateStatistics.measure(model, source, progress=progress)
-        if natural.interrupted:
-            raise KeyboardInterrupt
-        if statistics is not None:
-            natural.save(statistics)
-        return natural
-    natural = statistics if isinstance(statistics, GateStatistics) else GateStatistics.load(statistics)
+    if isinstance(statistics, GateStatistics):
+        return check_completed(statistics)
+    if statistics is not None and os.path.lexists(statistics):
+        return check_completed(GateStatistics.load(statistics))
+    if statistics is not None:
+        check_writable(Path(statistics).parent)  # before the work
+    natural = GateStatistics.measure(model, source, progress=progress).completed()
+    if statistics is not None:
+        natural.save(statistics)
+    return natural
+
+
+def check_completed(natural: GateStatistics) -> GateStatistics:
+    """Statistics that may be used for all pictures; those of an interrupted measurement raise ``InvalidInput``."""
     if natural.interrupted:
-        what = "the statistics" if isinstance(statistics, GateStatistics) else show_path(statistics)
-        raise InvalidInput(f"{what}: measured until an interruption, on {natural.count} images only; measure again")
+        raise InvalidInput(
+            f"the statistics are of a measurement that was interrupted after {natural.count} images; measure again"
+        )
     return natural

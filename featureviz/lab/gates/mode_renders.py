@@ -53,7 +53,7 @@ def render_modes(
     """
     names, photographs = _find_pictures(modes, natural, folder, photograph_size)
     goals = [modes.objective(i, sign, power=power) for sign in (-1, 1) for i in range(len(modes))]
-    images = render(model, goals, steps=steps, size=size).images
+    images = render(model, goals, steps=steps, size=size).completed().images
     against, along = held_out_logits(model, modes.site, images).unflatten(0, (2, -1))
     ends = []
     for i, row in enumerate(names):

@@ -107,7 +107,7 @@ class ReachabilityStudy:
         for first in range(0, len(units), BATCH):
             batch = list(units[first : first + BATCH])
             gate = Gate(self.site, batch)
-            renders = render(self.model, gate if up else -gate, steps=steps, size=size).images
+            renders = render(self.model, gate if up else -gate, steps=steps, size=size).completed().images
             responses = measure_responses(self.model, self.natural, self.site.name, batch, renders)
             radii = evaluate(self.model, distance, renders).scores.mean(0).tolist()
             ends += [self._end(u, r, d, up=up) for u, r, d in zip(batch, responses, radii, strict=True)]

@@ -16,11 +16,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from featureviz.errors import InvalidInput, ModelError, unknown
-from featureviz.files import write_bytes
+from featureviz.files import PathLike, show_path, write_bytes
 from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
+from featureviz.models.checkpoint import read_saved
 from featureviz.network.model import TappedModel, tapped
 
 LEVELS = (  # dense in the tails, where renders lie; the ends are the minimum and the maximum
@@ -31,6 +32,7 @@ COMPACT = (
     "quantiles", "logit_mean", "logit_sd", "value_mean", "value_sd", "closed", "opened", "static_share",
     "effective_rank", "eta_squared", "squeeze_quantiles", "squeeze_mean", "squeeze_sd",
 )  # fmt: skip
+OF_BLOCK = ("static_share", "effective_rank")  # one number for all gates
 Quantity = Literal["logits", "squeeze"]
 
 
@@ -139,6 +141,12 @@ class GateStatistics:
             interrupted,
         )  # fmt: skip
 
+    def completed(self) -> GateStatistics:
+        """Itself, if no Ctrl-C ended the measurement early; otherwise raises ``KeyboardInterrupt``."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
+
     def check_fits(self, model: TappedModel, site: str) -> None:
         """Raise ``InvalidInput`` if the block of that name has another number of gates in ``model``."""
         channels, measured = model.gates[site].channels, self[site].logit_mean.numel()
@@ -193,7 +201,7 @@ class GateStatistics:
         """A line for each block: mean and sd of values, shares in percent, effective rank, eta squared."""
         return format_table(self.rows())
 
-    def save(self, path: str | os.PathLike[str], *, compact: bool = False) -> None:
+    def save(self, path: PathLike, *, compact: bool = False) -> None:
         """Write tensors and plain values that ``torch.load`` reads with ``weights_only=True``.
 
         ``compact`` keeps only quantiles, means, sds and shares, in half precision: enough for percentiles and tables.
@@ -211,26 +219,41 @@ class GateStatistics:
         write_bytes(Path(path), file.getvalue())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> GateStatistics:
+    def load(cls, path: PathLike) -> GateStatistics:
         """Read a file that ``save`` wrote; any other file, or one with other levels, raises ``InvalidInput``."""
         try:
-            saved = torch.load(path, weights_only=True, map_location="cpu")
-            levels, count, tables, about = saved["levels"], saved["count"], saved["sites"], saved.get("about", {})
-        except Exception as error:  # torch raises many types for files that it cannot read
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            return cls._from_saved(read_saved(path, "statistics"))
+        except InvalidInput:
+            raise
+        except Exception as error:  # whatever else the file holds
+            why = str(error) if isinstance(error, ModelError | ValueError) else f"{type(error).__name__}: {error}"
             raise InvalidInput(
-                f"{path} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
+                f"{show_path(path)} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
             ) from error
-        if levels != list(LEVELS):
-            raise InvalidInput(f"{path} holds quantiles at other levels; measure the statistics again")
-        labelled = bool(about.get("classes"))
+
+    @classmethod
+    def _from_saved(cls, saved: dict[str, Any]) -> GateStatistics:
+        if saved["levels"] != list(LEVELS):
+            raise ValueError("its quantiles are at other levels: measure the statistics again")
+        about = dict(saved.get("about", {}))
+        labelled, count = bool(about.get("classes")), int(saved["count"])
         sites: dict[str, SiteStatistics] = {}
-        for name, table in tables.items():
+        for name, table in saved["sites"].items():
             full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
-            sites[name] = SiteStatistics(full, name, labelled)
+            sites[name] = SiteStatistics(_check_shapes(full), name, labelled)
         about |= {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
         about["skipped"] = tuple(Skipped(*s) for s in about.get("skipped", ()))
         return cls(sites, count, **about)
+
+
+def _check_shapes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a block; a ``ValueError`` unless those of a compact file have the shapes of one block."""
+    channels = tensors["logit_mean"].numel()
+    for key in ("quantiles", "logit_sd", "value_mean", "value_sd", *(k for k in COMPACT if k in tensors)):
+        shape = [len(LEVELS), channels] if key.endswith("quantiles") else [] if key in OF_BLOCK else [channels]
+        if list(tensors[key].shape) != shape:
+            raise ValueError(f"{key} is {list(tensors[key].shape)}, which should be {shape}: measure again")
+    return tensors
 
 
 def natural_gates() -> GateStatistics:

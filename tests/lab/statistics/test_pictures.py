@@ -124,7 +124,7 @@ def test_broken_files_are_skipped_with_their_reasons(tmp_path: Path) -> None:
             "g.tif",
             "h.png",
         ]
-    assert "cannot identify image file" in pictures.skipped[0].reason
+    assert "it is none, or a broken one" in pictures.skipped[0].reason
     assert "mode F" in pictures.skipped[4].reason
     good.unlink()
     with pytest.raises(InvalidInput, match=r"none of 6 files could be read as a picture; the first: .*a\.jpg"):
