@@ -95,15 +95,16 @@ def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
+            nothing = open(os.devnull, "w", errors="backslashreplace")  # noqa: SIM115 - until the process ends
+            setattr(sys, name, nothing)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _stop_writing(program: str, error: OSError) -> int:
     """The exit code after an error of the system, mostly of standard output, to which nothing more is written."""
-    with suppress(OSError, ValueError):  # a stream without a file, as in a test
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nothing:  # a stream may have no file, as in a test
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):
         return 0
     place = f" ({error.filename})" if error.filename else ""
