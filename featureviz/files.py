@@ -16,7 +16,7 @@ from featureviz.errors import InvalidInput
 
 PathLike = str | os.PathLike[str]
 
-MOST_BYTES = 2**30  # of a picture or a report; weights and statistics may have more
+MOST_BYTES, MOST_JSON = 2**30, 2**28  # of a picture and of a report; weights and statistics may have more
 _HASH, _READABLE = 10, 80  # characters of a file's name
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
@@ -65,7 +65,7 @@ def read_json(path: PathLike) -> dict[str, Any]:
     Raises:
         InvalidInput: the file cannot be read, is not JSON in UTF-8, or holds something else than an object.
     """
-    with open_file(path, MOST_BYTES) as file:
+    with open_file(path, MOST_JSON) as file:
         return parse_json(file.read(), show_path(path))
 
 
