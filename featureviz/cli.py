@@ -76,7 +76,7 @@ def _add_gates(gates: argparse.ArgumentParser) -> None:
     cards.add_argument("--cards", action="store_true", help="make the cards")
     cards.add_argument("--images", metavar="DIR", help="folder of natural pictures")
     cards.add_argument("--site", nargs="+", default=[], help="blocks (default: all)")
-    cards.add_argument("--units", nargs="+", type=int, default=[], help="gates of each block")
+    options.add_units_option(cards, "gates of each block")
     text = "without --units: how many gates, those that vary most between the pictures (default: 4)"
     cards.add_argument("--count", type=positive_int, default=4, help=text)
     cards.add_argument("--out", default="gates", help="folder for the pages (default: gates)")
@@ -118,7 +118,7 @@ def _run_gates(args: argparse.Namespace) -> None:
         raise InvalidInput(
             "--cards compares gates with natural pictures: give a folder of them with --images DIR, best some hundred"
         )
-    if not args.cards and (args.images or args.site or args.units or args.statistics):
+    if not args.cards and (args.images or args.site or args.units is not None or args.statistics):
         raise InvalidInput("--images, --site, --units and --statistics are options of cards: add --cards")
     if args.cards:
         prepare_folder(args.out)
@@ -131,7 +131,8 @@ def _run_gates(args: argparse.Namespace) -> None:
         print(model.gates)
         return
     page = gate_cards(
-        model.on(args.device), args.images, args.out, sites=args.site, units=args.units, count=args.count,
-        statistics=args.statistics, layer=args.layer, steps=args.steps, size=args.size, seed=args.seed,
+        model.on(args.device), args.images, args.out, sites=args.site, units=options.read_units(args) or (),
+        count=args.count, statistics=args.statistics, layer=args.layer, steps=args.steps, size=args.size,
+        seed=args.seed,
     )  # fmt: skip
     print(page)

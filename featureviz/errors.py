@@ -21,8 +21,16 @@ class SpecError(FeaturevizError, ValueError):
     """A spec that cannot be parsed; the message marks the position."""
 
 
+class UnknownFunction(SpecError, UnknownName):
+    """A spec calls a function or a class that ``parse`` was not given."""
+
+
 class InvalidInput(FeaturevizError, ValueError):
     """A value outside its range, or a tensor of the wrong shape."""
+
+
+class WrongType(InvalidInput, TypeError):
+    """A value that cannot be combined with an objective."""
 
 
 class ModelError(FeaturevizError, RuntimeError):
@@ -48,7 +56,7 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     >>> print(unknown("layer", "feature.3", ["features.3", "features.4", "classifier"]))
     no layer 'feature.3'; nearest: 'features.3', 'features.4'
     """
-    names = list(known)
+    names, name = list(known), str(name)  # whatever the caller gave for a name
     near = get_close_matches(name, names, n=3, cutoff=0.5) or [n for n in names if name and name in n][:3]
     text = f"no {kind} {name!r}"
     if near:

@@ -14,6 +14,7 @@ from featureviz.errors import FeaturevizError
 from featureviz.models import load
 from featureviz.models.weights import DEFAULT
 from featureviz.network.model import TappedModel
+from featureviz.objectives.spec import parse_unit_list
 
 
 def add_model_options(parser: argparse._ActionsContainer) -> None:
@@ -40,6 +41,30 @@ def add_ascent_options(parser: argparse._ActionsContainer, *, steps: int | None,
 def add_device_option(parser: argparse._ActionsContainer) -> None:
     """``--device``."""
     parser.add_argument("--device", default=None, help="cpu, cuda or mps (default: cpu)")
+
+
+def add_units_option(parser: argparse._ActionsContainer, text: str) -> None:
+    """``--units``; ``read_units`` gives the list of them."""
+    form = "a list of indices and ranges FIRST:END or FIRST:END:STEP without END, as in 3 14 or 0:8,20"
+    parser.add_argument("--units", type=unit_list, nargs="+", default=None, metavar="UNITS", help=f"{text}: {form}")
+
+
+def read_units(args: argparse.Namespace) -> list[int] | None:
+    """All units that ``--units`` names; None without the option."""
+    return None if args.units is None else [unit for units in args.units for unit in units]
+
+
+def unit_list(text: str) -> list[int]:
+    """An argument that names units as a spec does, without brackets if you like; ``2-4`` is read as ``2:5``.
+
+    >>> unit_list("0:3,7"), unit_list("[0:8:2]"), unit_list("2-4")
+    ([0, 1, 2, 7], [0, 2, 4, 6], [2, 3, 4])
+    """
+    both = re.fullmatch(r"\s*([0-9]{1,10})-([0-9]{1,10})\s*", text)
+    try:
+        return parse_unit_list(f"{both[1]}:{int(both[2]) + 1}" if both else text)
+    except FeaturevizError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive_int(text: str) -> int:

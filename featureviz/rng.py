@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from featureviz.checks import LARGEST, SEEDS, VIEWS, finite, show, usable, whole, wholes
+from featureviz.errors import InvalidInput
+
+ROWS = 2**22  # of a generator: a draw of the step takes half a gigabyte
 INITIAL, HELD_OUT = -1, -2  # steps that no ascent reaches: for the initial image, and for held-out views
 
 
@@ -39,11 +44,36 @@ def _absorb(state: Tensor, key: Tensor | int) -> Tensor:
     return _mix(state + offset)
 
 
+def number_images(n: int, image_ids: Iterable[int] | Tensor | None) -> list[int]:
+    """The number of each of ``n`` images: ``image_ids``, one an image, or 0, 1, 2... if there are none.
+
+    >>> number_images(3, None), number_images(2, torch.tensor([7, 7]))
+    ([0, 1, 2], [7, 7])
+    """
+    if image_ids is None:
+        return list(range(n))
+    ids = wholes("image_ids", image_ids)
+    if len(ids) != n:
+        raise InvalidInput(f"image_ids={show(ids)} was given for {n} images; expected one for each image")
+    return ids
+
+
+def _as_ids(images: int | Iterable[int] | Tensor) -> Tensor:
+    """``[N]`` int64; a tensor stays where it is and is not read."""
+    if isinstance(images, Tensor) and images.ndim == 1:
+        if images.is_floating_point() or images.is_complex() or images.dtype == torch.bool:
+            raise InvalidInput(f"images={show(images)} of {images.dtype} was given; expected whole numbers")
+        return images.to(torch.int64)
+    several = isinstance(images, Iterable) and not isinstance(images, Tensor)
+    ids = wholes("images", images) if several else range(whole("images", images, 0, ROWS))
+    return torch.tensor(list(ids), dtype=torch.int64, device="cpu")
+
+
 class Rng:
     """Uniform and normal numbers for ``M = N * views`` rows: row ``i * views + k`` is view k of image i.
 
-    ``images`` is the number N of images, or their ids ``[N]``. ``step`` is the first step. Within a step each call is a
-    new draw; ``advance()`` goes to the next step.
+    ``images`` is the number N of images, or their ids, a list or integers ``[N]``. ``step`` is the first step. Within
+    a step each call is a new draw; ``advance()`` goes to the next step.
 
     >>> alone, batch = Rng(7, torch.tensor([3])), Rng(7, 5)
     >>> bool(alone.uniform()[0] == batch.uniform()[3])
@@ -53,13 +83,21 @@ class Rng:
     COLUMNS = 16  # uniforms hashed at once, so that few kernels serve all scalar draws of a step
 
     def __init__(
-        self, seed: int, images: int | Tensor, views: int = 1, device: torch.device | str | None = None, step: int = 0
+        self,
+        seed: int,
+        images: int | Iterable[int] | Tensor,
+        views: int = 1,
+        device: torch.device | str | None = None,
+        step: int = 0,
     ) -> None:
-        ids = torch.arange(images) if isinstance(images, int) else images
-        ids = ids.to(device=device, dtype=torch.int64)
+        seed, self.views, step = whole("seed", seed, *SEEDS), whole("views", views, 1, VIEWS), whole("step", step, -2)
+        ids = _as_ids(images).to(usable(device))
+        if len(ids) * self.views > ROWS:
+            raise InvalidInput(
+                f"{len(ids)} images of {self.views} views were given; expected at most {ROWS} views in all"
+            )
         state = _absorb(torch.full_like(ids, _signed(seed % (1 << 64))), ids)
-        view = torch.arange(views, device=ids.device)
-        self.views = views
+        view = torch.arange(self.views, device=ids.device)
         self.step = torch.tensor(step, dtype=torch.int64, device=ids.device)
         self._rows = _absorb(state[:, None], view[None, :]).flatten()  # [M]
         self.restart()
@@ -82,16 +120,17 @@ class Rng:
         """Return to the first draw of the step."""
         self._draw = 0
         self._column = 0
-        self._block = torch.empty(0)
+        self._block = self._rows[:0]
         return self
 
     def advance(self, by: int = 1) -> None:
         """Go ``by`` steps forward, without host synchronisation."""
-        self.step += by
+        self.step += whole("by", by, -LARGEST)
         self.restart()
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
         """Uniform in [low, high), ``[M, *shape]`` float32."""
+        low, high, shape = finite("low", low), finite("high", high), tuple(wholes("shape", shape, 1))
         if shape:
             numbers = self._floats(self._hash(math.prod(shape))).view(-1, *shape)
         else:
@@ -103,6 +142,7 @@ class Rng:
 
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
         """Standard normal, ``[M, *shape]`` float32 (Box-Muller: one hash gives two numbers)."""
+        shape = tuple(wholes("shape", shape, 1))
         count = math.prod(shape)
         bits = self._hash((count + 1) // 2)
         radius = torch.sqrt(-2.0 * torch.log(1.0 - self._floats(bits)))  # 1 - u is in (0, 1]

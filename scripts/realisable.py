@@ -33,7 +33,7 @@ from realisable_sheet import draw, format_table
 import featureviz as fv
 from featureviz.files import check_writable, write_json
 from featureviz.lab.gates.reachability_study import ReachabilityStudy, choose_gates
-from featureviz.options import add_model_options, load_model, positive_int, run_command
+from featureviz.options import add_model_options, add_units_option, load_model, positive_int, read_units, run_command
 
 
 def write_study(args: argparse.Namespace) -> None:
@@ -41,7 +41,7 @@ def write_study(args: argparse.Namespace) -> None:
     out, model = check_writable(args.out), load_model(args)
     site = fv.gates(model)[args.site]
     natural = load_or_measure(model, args)
-    units = choose_gates(natural, site, args.units, args.count)
+    units = choose_gates(natural, site, read_units(args), args.count)
     study = ReachabilityStudy(model, site, natural)
     gates, images = study.render_gates(units, steps=args.steps, size=args.size)
     facts = {"model": model.name, "block": site.name, "pictures": natural.count, "steps": args.steps}
@@ -61,7 +61,7 @@ def main() -> int:
     add_model_options(parser)
     parser.add_argument("site", help="a gated block, as `featureviz gates MODEL` lists them")
     add_statistics_options(parser)
-    parser.add_argument("--units", type=int, nargs="+", default=None, help="the gates (default: --count of them)")
+    add_units_option(parser, "the gates (default: --count of them)")
     parser.add_argument("--count", type=positive_int, default=8, help="(default: 8)")
     parser.add_argument("--steps", type=positive_int, default=96, help="of ascent (default: 96)")
     parser.add_argument("--size", type=positive_int, default=128, help="of the renders in pixels (default: 128)")

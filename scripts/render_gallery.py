@@ -1,7 +1,7 @@
 """A gallery of a whole layer, of all gates of a block, or of any list of specs.
 
     python scripts/render_gallery.py embedded features.6 --out out                   # every channel of a layer
-    python scripts/render_gallery.py embedded gate:features.9.block.2 --units 0-31   # gates of a block
+    python scripts/render_gallery.py embedded gate:features.9.block.2 --units 0:32   # gates of a block
     python scripts/render_gallery.py embedded features.6:3 "-gate:features.9.block.2:1"
 
 Writes tiles with their recipes, sheet.png, report.json and index.html.
@@ -18,16 +18,11 @@ from featureviz.gallery.folder import prepare_folder
 from featureviz.rendering.presets import LOOK_STEPS
 
 
-def parse_range(text: str) -> range:
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
-
-
 def write_gallery(args: argparse.Namespace) -> None:
     prepare_folder(args.out)  # before a network is downloaded
     model = options.load_model(args)
     page = render_specs(
-        model, expand_specs(model, args.what, args.units), args.out,
+        model, expand_specs(model, args.what, options.read_units(args)), args.out,
         batch=args.batch, steps=args.steps, size=args.size, seed=args.seed, device=args.device,
     )  # fmt: skip
     print(page)
@@ -37,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_model_options(parser)
     parser.add_argument("what", nargs="+", help="layers, gate:BLOCK, or specs")
-    parser.add_argument("--units", type=parse_range, default=None, help="only these units of layers: 0-31, or one")
+    options.add_units_option(parser, "only these units of layers")
     parser.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
     parser.add_argument("--batch", type=options.positive_int, default=16, help="images at a time (default: 16)")
     options.add_device_option(parser)

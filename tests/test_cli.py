@@ -247,13 +247,13 @@ def test_the_gallery_script_takes_layers_gates_and_specs(
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    what = ["features.3", "gate:features.2.block.2", "features.6:3 - 1"]
+    what = ["features.3", "gate:features.2.block.2", "features.6:3 - (1)"]
     options = ["--units", "2-3", "--steps", "2", "--size", "32", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["render_gallery.py", "embedded", *what, *options])
     assert script.main() == 0
     units = json.loads((tmp_path / "report.json").read_text())["units"]
     assert [u["spec"] for u in units] == [
-        "features.3:2", "features.3:3", "gate:features.2.block.2:2", "gate:features.2.block.2:3", "features.6:3 - 1",
+        "features.3:2", "features.3:3", "gate:features.2.block.2:2", "gate:features.2.block.2:3", "features.6:3 - (1)",
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["render_gallery.py", "embedded", "features.33", "--out", str(tmp_path)])
     assert script.main() == 2

@@ -150,9 +150,7 @@ def test_more_gates_than_there_are(count: str, tmp_path: Path, capsys: pytest.Ca
 
 # --------------------------------------------------------------------------------------------------- listings, --image
 @pytest.mark.parametrize("command", ["layers", "gates"])
-@pytest.mark.parametrize(
-    "name", ["torchvision:mobilenet_v3_small", "timm:test_efficientnet"]
-)
+@pytest.mark.parametrize("name", ["torchvision:mobilenet_v3_small", "timm:test_efficientnet"])
 def test_listings_download_nothing(
     command: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from featureviz import Rng
+from featureviz.errors import InvalidInput
 
 
 def test_a_row_is_keyed_by_seed_image_view_and_step_alone() -> None:
@@ -52,6 +55,26 @@ def test_normals_have_the_right_moments() -> None:
     assert n.std().item() == pytest.approx(1, abs=0.01)
     assert (n**3).mean().abs() < 0.03
     assert (n**4).mean().item() == pytest.approx(3, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda rng: rng.uniform(-torch.inf, 1), "low=-inf"),
+        (lambda rng: rng.uniform(0, torch.nan), "high=nan"),
+        (lambda rng: rng.uniform(shape=3), "shape=3"),
+        (lambda rng: rng.normal((0.5,)), r"shape\[0\]=0.5"),
+        (lambda rng: rng.advance(0.5), "by=0.5"),
+        (lambda rng: Rng(0, torch.rand(3)), "expected whole numbers"),
+        (lambda rng: Rng(0, torch.ones(3, dtype=torch.bool)), "expected whole numbers"),
+        (lambda rng: Rng(0, [1, 2.5]), r"images\[1\]=2.5"),
+        (lambda rng: Rng(0, 3, device="nonsense"), "device='nonsense' cannot be used"),
+        (lambda rng: Rng(0, 3, device=0.5), "device=0.5 cannot be used"),
+    ],
+)
+def test_bad_numbers_are_named(draw: Callable[[Rng], object], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        draw(Rng(0, 4))
 
 
 def test_the_global_generator_is_left_alone() -> None:

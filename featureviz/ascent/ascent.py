@@ -10,16 +10,19 @@ from torch import Tensor, nn
 
 from featureviz.ascent.headroom import headroom
 from featureviz.ascent.microbatch import Microbatch, first_size, halved, microbatches
-from featureviz.ascent.optimizers import Adam, MakeOptimizer
+from featureviz.ascent.optimizers import Adam, MakeOptimizer, learning_rate, make_optimizer
 from featureviz.ascent.runtime import Runtime
+from featureviz.checks import STEPS, VIEWS, instance, whole
 from featureviz.errors import InvalidInput, NonFinite, out_of_memory
 from featureviz.image import Parameterization
+from featureviz.image.base import check_images
 from featureviz.network.execution.executor import Executor
+from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel
+from featureviz.network.surroundings import no_autocast
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import prepare, score_views
-from featureviz.rng import Rng
-from featureviz.surroundings import no_autocast
+from featureviz.rng import Rng, number_images
 from featureviz.transform import Pipeline
 
 OnStep = Callable[["Ascent"], None]
@@ -61,30 +64,28 @@ class Ascent:
         image_ids: Sequence[int] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        n, device, optimizer, runtime = len(image), model.device, optimizer or Adam(), runtime or Runtime()
-        if objective.n not in (1, n):
-            raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
-        if image_ids is not None and len(image_ids) != n:
-            raise InvalidInput(f"image_ids={list(image_ids)} was given for {n} images; expected one each")
-        if views < 1:
-            raise InvalidInput(f"views={views} was given; expected at least 1")
+        n, device, runtime = len(image), model.device, instance("runtime", runtime or Runtime(), Runtime)
+        steps, views = whole("steps", steps, 0, STEPS), whole("views", views, 1, VIEWS)
+        ids = number_images(n, image_ids)
+        _check_count(model, objective, n)
         self.model, self.image, self.runtime = model, image.to(device), runtime
         self.objective = prepare(objective, model)
         self.pipeline = Pipeline(transforms).to(device)
         self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
-        self.optimizer = optimizer(self.leaves)
+        images, optimizer = check_images(self.image, model.channels), Adam() if optimizer is None else optimizer
+        self.optimizer = make_optimizer(optimizer, self.leaves)
         self.schedule: Callable[[float], float] | None = getattr(optimizer, "schedule", None)
-        self.rng = Rng(seed, n if image_ids is None else torch.tensor(image_ids), views, device)
-        with torch.no_grad():
-            height, width = self.image().shape[-2:]
-        self.size = model.input_size((height, width))
+        self.rng = Rng(seed, ids, views, device)
+        self.size = model.input_size((images.shape[-2], images.shape[-1]))
+        self.pipeline.check(images[:1], self.rng.select(slice(0, 1), slice(0, views)), self.size)
+        self.together = self.objective.across_batch or interventions_across_batch(model.key)
         self.executor = Executor(
             model, self.objective.layers, self.size,
             precision=runtime.precision, compile=runtime.compiles(n * views * steps),
         )  # fmt: skip
-        self._split(*first_size(n, views, self.size, device, self.objective.across_batch))
+        self._split(*first_size(n, views, self.size, device, self.together))
         self._headroom: Tensor | None = None
-        self.scores, self.steps_done = torch.zeros(steps, n, device=device), 0
+        self.scores, self.steps_done = torch.zeros(steps, n, dtype=torch.float32, device=device), 0
         self.done, self.failed_at = (torch.tensor(i, device=device) for i in (0, -1))  # as steps_done, on the device
         self._before, self._start = ([leaf.detach().clone() for leaf in self.leaves] for _ in range(2))
 
@@ -112,7 +113,7 @@ class Ascent:
     def set_lr(self) -> None:
         """Set the learning rate of the coming step."""
         if self.schedule is not None:
-            lr = self.schedule(self.steps_done / max(1, len(self.scores)))
+            lr = learning_rate(self.schedule, self.steps_done / max(1, len(self.scores)))
             for group in self.optimizer.param_groups:
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(lr)  # in its place: a captured graph reads it there
@@ -182,13 +183,27 @@ class Ascent:
 
     def _through_network(self, objective: Objective, images: Tensor) -> tuple[Tensor, Tensor]:
         """Scores ``[N]`` and the gradient of their negated sum for the pixels, which are decoded once for all parts."""
-        score, slope = torch.zeros(len(images), device=images.device), torch.zeros_like(images)
+        score, slope = images.new_zeros(len(images)), torch.zeros_like(images)
         for part in self.microbatches:
             pixels = images[part.images].requires_grad_()
             own = self._score(objective, pixels, part)
             score[part.images] += own.detach()
-            slope[part.images] += torch.autograd.grad(-own.sum(), pixels)[0]
+            slope[part.images] += self._gradient(own, pixels)
         return score, slope
+
+    def _gradient(self, score: Tensor, pixels: Tensor) -> Tensor:
+        try:
+            return torch.autograd.grad(-score.sum(), pixels)[0]
+        except RuntimeError as error:
+            if not any(said in str(error) for said in ("appears to not have been used", "use_reentrant")):
+                raise
+            why = self.executor.explain_missing_gradient() or (
+                "it detaches it, or runs a part under a reentrant checkpoint; switch its checkpoints off, or give them"
+                " use_reentrant=False"
+            )
+            raise InvalidInput(
+                f"no gradient of {self.objective.spec} reaches the image. {self.model.name}: {why}"
+            ) from error
 
     def _score(self, objective: Objective, images: Tensor, part: Microbatch) -> Tensor:
         """What the views of this part add to the scores of its images."""
@@ -209,7 +224,7 @@ class Ascent:
     def halve(self) -> bool:
         """Make the micro-batches half as large; False where that is not possible."""
         images, views = (s.stop - s.start for s in (self.microbatches[0].images, self.microbatches[0].views))
-        smaller = None if self.objective.across_batch else halved(images, views)
+        smaller = None if self.together else halved(images, views)
         if smaller is None:
             return False
         self._split(*smaller)
@@ -232,3 +247,10 @@ class Ascent:
             if not all(bool(torch.isfinite(g).all()) for g in gradients):
                 return f"the gradient of {leaf.spec} is not finite"
         return f"the score of {self.objective.spec} or its gradient is not finite"
+
+
+def _check_count(model: TappedModel, objective: Objective, n: int) -> None:
+    """Raise ``InvalidInput`` if the objective, or an intervention in force, is for another number of images."""
+    check_batch(model.key, n)
+    if objective.n not in (1, n):
+        raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")

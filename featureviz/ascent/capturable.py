@@ -28,7 +28,7 @@ def why_not(ascent: Ascent) -> list[str]:
     device, reasons = ascent.model.device, list[str]()
     if device.type != "cuda":
         reasons.append(f"the model is on {device}, and graphs need a CUDA device")
-    drawn = [t for t in ascent.pipeline.transforms if not getattr(t, "capturable", True)]
+    drawn = [t for t in ascent.pipeline.transforms if not t.capturable]
     reasons += [f"the transform {t!r} needs the host" for t in drawn]
     reasons += _optimizer(ascent.optimizer)
     with _ordinary(ascent):
@@ -46,7 +46,7 @@ def set_up(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         if "capturable" in group:
             group["capturable"] = True
         if not isinstance(group["lr"], Tensor) or group["lr"].device != device:
-            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
     for state in optimizer.state.values():
         state.update({name: value.to(device) for name, value in state.items() if isinstance(value, Tensor)})
 

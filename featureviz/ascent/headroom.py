@@ -26,13 +26,13 @@ def headroom(device: torch.device) -> Tensor:
     >>> block = headroom(torch.device("cpu"))  # del block, after the last step
     """
     if device.type != "cpu" or not sys.platform.startswith("linux"):
-        return torch.zeros(0)
+        return torch.zeros(0, device="cpu")
     try:
         # Once a mapped block of this size was freed, glibc takes blocks up to its size from the heap.
-        torch.empty(LARGEST - 2**16, dtype=torch.uint8)
-        blocks = [torch.empty(LARGEST - 2**18, dtype=torch.uint8) for _ in range(BLOCKS)]
+        torch.empty(LARGEST - 2**16, dtype=torch.uint8, device="cpu")
+        blocks = [torch.empty(LARGEST - 2**18, dtype=torch.uint8, device="cpu") for _ in range(BLOCKS)]
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        return torch.zeros(0)  # the process may use few addresses only; steps work without the block
+        return torch.zeros(0, device="cpu")  # the process may use few addresses only; steps work without the block
     return max(blocks, key=Tensor.data_ptr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, final
 
+from featureviz.checks import STEPS, choice, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.network.execution.precision import Precision
 
@@ -35,13 +36,12 @@ class Runtime:
     redirect: int = 16
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "bfloat16"):
-            raise InvalidInput(f"precision={self.precision!r} was given; expected 'float32' or 'bfloat16'")
+        choice("precision", self.precision, ("float32", "bfloat16"))
         for name in ("compile", "capture"):
-            if getattr(self, name) not in (True, False, "auto"):
-                raise InvalidInput(f"{name}={getattr(self, name)!r} was given; expected True, False or 'auto'")
-        if self.redirect < 0:
-            raise InvalidInput(f"redirect={self.redirect} was given; expected a number of steps, at least 0")
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (isinstance(value, str) and value == "auto"):
+                raise InvalidInput(f"{name}={show(value)} was given; expected True, False or 'auto'")
+        object.__setattr__(self, "redirect", whole("redirect", self.redirect, 0, STEPS))
 
     def compiles(self, views: int) -> bool:
         """Whether the network is compiled for so many views in all."""

@@ -19,6 +19,7 @@ from featureviz.gallery.page import describe_versions, draw_card, draw_figure, w
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image.picture import is_picture
 from featureviz.image.start import Start
+from featureviz.naming import quote_layer
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import as_objective, merge_per_image
@@ -31,33 +32,41 @@ from featureviz.rendering.rendering import Rendering
 Tiles = dict[int, tuple[Rendering, int]]  # the number of a goal to its rendering and its row there
 
 
-def expand_specs(model: TappedModel, texts: Sequence[str], units: range | None = None) -> list[str]:
+def expand_specs(model: TappedModel, texts: Sequence[str], units: Sequence[int] | None = None) -> list[str]:
     """Specs in which a layer, or a gated block, is replaced by one spec for each of its units.
 
     Args:
         model: the network.
         texts: ``"features.6"``, ``"gate:features.9.block.2"``, both also with a leading minus; specs stay as they are.
-        units: of the layers and blocks only these units, as far as they exist.
+        units: of the layers and blocks only these units.
 
     Raises:
-        InvalidInput: nothing is left, because ``units`` are beyond the end of every layer.
+        InvalidInput: a layer or a block has not all of the ``units``.
 
     >>> import featureviz as fv
     >>> expand_specs(fv.load("embedded"), ["-gate:features.9.block.2", "features.6:3"], range(2))
     ['-gate:features.9.block.2:0', '-gate:features.9.block.2:1', 'features.6:3']
     """
-    shapes = {layer.name: layer.shape for layer in model.layers()}
-    shapes |= {f"gate:{name}": (1, site.channels) for name, site in model.gates.items()}
+    counts: dict[str, tuple[str, int]] = {}  # what a text may name: its spec without a unit, and how many it has
+    for layer in model.layers():
+        if layer.units:
+            quoted = quote_layer(layer.name)
+            counts[layer.name] = counts[quoted] = quoted, layer.units
+    for name, site in model.gates.items():
+        quoted = f"gate:{quote_layer(name)}"
+        counts[f"gate:{name}"] = counts[quoted] = quoted, site.channels
     specs: list[str] = []
     for text in map(str.strip, texts):
-        shape = shapes.get(text.removeprefix("-"), ())
-        if len(shape) < 2:
+        named = text.removeprefix("-")
+        if named not in counts:
             specs.append(text)
             continue
-        count = shape[-1] if len(shape) == 3 else shape[1]  # tokens [1,T,C] have their channels last
-        specs += [f"{text}:{unit}" for unit in (range(count) if units is None else units) if unit < count]
-    if not specs:
-        raise InvalidInput(f"{', '.join(texts)} has none of the units {units}; give lower numbers")
+        spec, count = counts[named]
+        missing = next((unit for unit in units or () if not 0 <= unit < count), None)
+        if missing is not None:
+            raise InvalidInput(f"unit {missing} of {named!r} was asked for; it has {count}: 0 to {count - 1}")
+        minus = "-" if text.startswith("-") else ""
+        specs += [f"{minus}{spec}:{unit}" for unit in (range(count) if units is None else units)]
     return specs
 
 
@@ -138,7 +147,8 @@ def _introduce(model: TappedModel, about: Mapping[str, Any], done: int, image: S
 
 def _draw_entry(entry: Mapping[str, Any], cut_short: bool) -> str:
     """A tile on the page, from its entry in the report."""
-    figures = [f"gate {values.mean():.3f}" for values in entry["gates"].values()] or [f"{entry['score'].mean():.3g}"]
+    score = f"{entry['score'].mean():.3g}" if len(entry["score"]) else "not scored"
+    figures = [f"gate {values.mean():.3f}" for values in entry["gates"].values()] or [score]
     still = "" if entry["moved"] else "no step changed it"
     lines = [", ".join(figures), *filter(None, [f"{entry['steps']} steps" if cut_short else "", still])]
     return draw_card(entry["spec"], "", draw_figure(entry["file"], "", lines, alt=entry["spec"]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -85,15 +86,17 @@ class _ForwardProbe:
         so small that Hardswish is nearly linear on it, or that all units of a bottleneck are dead.
         """
         generator = torch.Generator().manual_seed(0)
-        means = expand_channels(torch.randn(len(x), x.shape[axis], generator=generator), axis, x.ndim)
-        noise = (torch.randn(x.shape, generator=generator) + means).to(x)
+        normal = partial(torch.randn, generator=generator, dtype=torch.float32, device="cpu")
+        means = expand_channels(normal(len(x), x.shape[axis]), axis, x.ndim)
+        noise = (normal(x.shape) + means).to(x)
         self._paused = True
         try:
             y, doubled = module(noise.clone()), module(2 * noise)
         finally:
             self._paused = False
         g = fit_scale(noise, y, axis)
-        remainder, spread = _remainder(noise, y, g, axis), min(_spread(g, dim) for dim in (0, 1) if g.shape[dim] > 1)
+        remainder = _remainder(noise, y, g, axis)
+        spread = min((_spread(g, dim) for dim in (0, 1) if g.shape[dim] > 1), default=0.0)
         varies = spread > max(SPREAD, remainder)
         return varies and remainder < _tolerance(x) and bool((doubled - y).norm() > 0.1 * y.norm())
 

@@ -1,17 +1,22 @@
-"""The contract of an image parameterization, and helpers for its size, its initial noise and a starting image."""
+"""The contract of an image parameterization, and what is asked of its size and its noise."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import SEEDS, finite, show, whole, wholes
 from featureviz.errors import InvalidInput
-from featureviz.rng import INITIAL, Rng
+from featureviz.rng import INITIAL, Rng, number_images
 
 Size = int | tuple[int, int]
+SIDE = 2**20  # pixels
+VALUES = 2**27  # of a batch of images; an ascent takes about 60 bytes for each, so 8 gigabytes
+CHANNELS = 2**12
 
 
 class Parameterization(nn.Module, ABC):
@@ -25,51 +30,83 @@ class Parameterization(nn.Module, ABC):
     def forward(self) -> Tensor: ...
 
     def __len__(self) -> int:
-        return len(next(self.parameters()))
+        leaf = next(self.parameters(), None)
+        if leaf is None or not leaf.ndim:
+            given = "no parameters" if leaf is None else "a first parameter without rows"
+            raise InvalidInput(f"{type(self).__name__} has {given}; expected leaves [N, ...], one row for each image")
+        return len(leaf)
 
 
-def height_width(size: Size) -> tuple[int, int]:
-    """The size in pixels as (height, width).
+def check_images(image: Parameterization, channels: int) -> Tensor:
+    """The images ``[N,channels,H,W]`` of a parameterization that keeps its contract; synchronises with the host.
+
+    Raises ``InvalidInput`` that names the class and what is wrong.
+
+    >>> from featureviz.image import FourierImage
+    >>> check_images(FourierImage(2, 8), 3).shape
+    torch.Size([2, 3, 8, 8])
+    """
+    who, n = type(image).__name__, len(image)
+    leaves = {name: leaf for name, leaf in image.named_parameters() if leaf.requires_grad}
+    for name, leaf in leaves.items():
+        if leaf.shape[:1] != (n,):
+            raise InvalidInput(
+                f"{who}.{name} is {list(leaf.shape)} for {n} images; expected one row for each image, [{n}, ...]: what"
+                " images share is a buffer"
+            )
+    with torch.enable_grad():
+        images = image()
+    expected = f"expected [{n},{channels},H,W] of float32 in (0,1)"
+    if not isinstance(images, Tensor):
+        raise InvalidInput(f"{who}.forward() gave {show(images)}; {expected}")
+    shape, device = images.shape, next(image.parameters()).device
+    if images.ndim != 4 or shape[:2] != (n, channels) or not images.numel() or images.dtype != torch.float32:
+        raise InvalidInput(f"{who}.forward() gave {list(shape)} of {images.dtype}; {expected}")
+    if images.device != device:
+        raise InvalidInput(f"{who}.forward() gave images on {images.device}, its leaves are on {device}: {expected}")
+    if not leaves or not images.requires_grad:
+        raise InvalidInput(f"{who}.forward() does not depend on a parameter, so there is nothing to climb; {expected}")
+    images = images.detach()
+    low, high = (float(end) for end in images.aminmax())
+    if not (low >= 0 and high <= 1):  # written so that NaN fails too
+        raise InvalidInput(f"{who}.forward() gave values from {low:.3g} to {high:.3g}; {expected}: end with a sigmoid")
+    return images
+
+
+def height_width(size: Any) -> tuple[int, int]:
+    """The size in pixels, a side or a pair, as (height, width).
 
     >>> height_width(128), height_width((97, 64))
     ((128, 128), (97, 64))
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise InvalidInput(f"size {size} was given; height and width must be at least 1 pixel")
+    try:
+        if isinstance(size, Iterable) and getattr(size, "ndim", 1) == 1:
+            height, width = wholes("size", size, 1, SIDE, count=2)
+        else:
+            height = width = whole("size", size, 1, SIDE)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"size={show(size)} was given; expected a whole number of at least 1 pixel, or (height, width)"
+        ) from error
     return height, width
 
 
-def draw_noise(shape: tuple[int, ...], sd: float, seed: int, image_ids: Sequence[int] | None = None) -> Tensor:
-    """``[N, ...]`` normal numbers of standard deviation ``sd``.
+def check_shape(n: int | None, channels: int, size: Size | None) -> tuple[int, int, int, int]:
+    """(n, channels, height, width) of a batch that memory has room for; 1 image of 128 pixels by default."""
+    n, channels = whole("n", 1 if n is None else n, 1), whole("channels", channels, 1, CHANNELS)
+    height, width = height_width(128 if size is None else size)
+    if n * channels * height * width > VALUES:
+        raise InvalidInput(
+            f"{n} images of {channels} x {height} x {width} were asked for; a batch has at most {VALUES:,} values: give"
+            f" a smaller size, or at most {VALUES // (channels * height * width)} images at once"
+        )
+    return n, channels, height, width
+
+
+def draw_noise(shape: tuple[int, ...], sd: float, seed: int, image_ids: Iterable[int] | None = None) -> Tensor:
+    """``[N, ...]`` normal numbers of standard deviation ``sd``, on the CPU.
 
     Row i is a hash of (seed, image_ids[i]), by default of (seed, i).
     """
-    images = shape[0] if image_ids is None else torch.tensor(image_ids)
-    if image_ids is not None and len(image_ids) != shape[0]:
-        raise InvalidInput(f"image_ids={list(image_ids)} was given for {shape[0]} images; expected one for each image")
-    return sd * Rng(seed, images, step=INITIAL).normal(shape[1:])
-
-
-def check_start(image: Tensor, n: int | None, channels: int, size: Size | None) -> Tensor:
-    """The starting image, checked, as ``[n,channels,H,W]`` float32; a single image is repeated n times."""
-    if image.ndim == 3:
-        image = image[None]
-    n = n or len(image)
-    if image.ndim != 4 or image.shape[1] != channels or image.shape[0] not in (1, n):
-        raise InvalidInput(
-            f"a starting image of shape {list(image.shape)} was given; expected [{channels},H,W], [1,{channels},H,W]"
-            f" or [{n},{channels},H,W]"
-        )
-    if size is not None and tuple(image.shape[-2:]) != height_width(size):
-        raise InvalidInput(
-            f"a starting image of {image.shape[-2]}x{image.shape[-1]} was given for size {size};"
-            " leave size out or resize the image"
-        )
-    image = image.detach().float()
-    if not torch.isfinite(image).all() or image.min() < 0 or image.max() > 1:
-        raise InvalidInput(
-            f"a starting image in [{image.min():.3g}, {image.max():.3g}] was given; expected finite values in [0, 1]:"
-            " divide bytes by 255"
-        )
-    return image.expand(n, -1, -1, -1)
+    sd, seed = finite("sd", sd, 0, 1e6), whole("seed", seed, *SEEDS)
+    return sd * Rng(seed, number_images(shape[0], image_ids), step=INITIAL).normal(shape[1:])

@@ -21,7 +21,7 @@ def correlation() -> Tensor:
     >>> [round(v, 4) for v in correlation()[0].tolist()]
     [0.5628, 0.1948, 0.0433]
     """
-    matrix = torch.tensor(SVD_SQRT)
+    matrix = torch.tensor(SVD_SQRT, dtype=torch.float32, device="cpu")
     return matrix / matrix.norm(dim=0).max()
 
 

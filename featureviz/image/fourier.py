@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import finite, flag
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, check_start, draw_noise, height_width
-from featureviz.image.picture import Picture, as_tensor
+from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
+from featureviz.image.picture import Picture, check_start
 
 
 def frequency_scale(height: int, width: int, decay: float) -> Tensor:
@@ -19,8 +20,8 @@ def frequency_scale(height: int, width: int, decay: float) -> Tensor:
     Amplitudes of natural images fall as 1/f. The square root undoes the normalisation of irfft2. The 4 is Lucid's; with
     ``sd=0.01`` it gives Lucid's initial contrast.
     """
-    fy = torch.fft.fftfreq(height)[:, None]
-    fx = torch.fft.rfftfreq(width)[None, :]
+    fy = torch.fft.fftfreq(height, dtype=torch.float32, device="cpu")[:, None]
+    fx = torch.fft.rfftfreq(width, dtype=torch.float32, device="cpu")[None, :]
     f = torch.sqrt(fx**2 + fy**2).clamp(min=1.0 / max(height, width))
     return (height * width) ** 0.5 / f**decay / 4.0
 
@@ -57,16 +58,17 @@ class FourierImage(Parameterization):
         decay: float = 1.0,
         sd: float = 0.01,
         seed: int = 0,
-        image_ids: Sequence[int] | None = None,
+        image_ids: Iterable[int] | None = None,
         image: Picture | None = None,
     ) -> None:
         super().__init__()
-        self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
-        start = None if image is None else check_start(as_tensor(image, channels), n, channels, size)
-        self.size = height_width(128 if size is None else size) if start is None else (start.shape[-2], start.shape[-1])
-        self.scale = nn.Buffer(frequency_scale(*self.size, decay))  # [H, W//2+1]
+        start = None if image is None else check_start(image, n, channels, size)
+        n, channels, *sides = check_shape(n, channels, size) if start is None else start.shape
+        self.matrix = nn.Buffer(color.correlation()) if flag("decorrelate", decorrelate) and channels == 3 else None
+        self.size = (sides[0], sides[1])
+        self.scale = nn.Buffer(frequency_scale(*self.size, finite("decay", decay, -4, 4)))  # [H, W//2+1]
         if start is None:
-            leaf = draw_noise((n or 1, channels, *self.scale.shape, 2), sd, seed, image_ids)
+            leaf = draw_noise((n, channels, *self.scale.shape, 2), sd, seed, image_ids)
         else:
             spectrum = torch.fft.rfft2(color.to_signal(start.cpu(), self.matrix))
             leaf = torch.view_as_real(spectrum / self.scale)

@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featureviz.checks import show, whole
 from featureviz.errors import InvalidInput
 from featureviz.files import MOST_BYTES, PathLike, open_file, show_path
-from featureviz.image.base import Size, height_width
+from featureviz.image.base import CHANNELS, Size, check_shape, height_width
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Picture: TypeAlias = "Tensor | np.ndarray[Any, Any] | Image.Image | str | os.PathLike[str]"
 
+ROUNDING = 1e-3  # how far resampling may leave [0,1]
 MOST_PIXELS = 2**27  # of a picture: 134 million, which take 1.6 GB as floats
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # EPS, for one, would start another program
 _WANTED = "expected a path, a PIL image, an array (bytes, or floats in [0,1]) or a tensor [C,H,W] or [N,C,H,W] in [0,1]"
@@ -30,7 +32,7 @@ def is_picture(value: object) -> TypeGuard[Picture]:
     return isinstance(value, Tensor | np.ndarray | str | os.PathLike) or _is_pillow(value)
 
 
-def as_tensor(picture: Picture, channels: int = 3) -> Tensor:
+def as_tensor(picture: Picture, channels: int = 3, name: str = "picture") -> Tensor:
     """A picture of any kind, at its own size: ``[C,H,W]``, or ``[N,C,H,W]`` for several, float32 in [0,1].
 
     Args:
@@ -38,6 +40,7 @@ def as_tensor(picture: Picture, channels: int = 3) -> Tensor:
             ``[H,W,C]``, ``[N,C,H,W]`` or ``[N,H,W,C]``; a tensor ``[C,H,W]`` or ``[N,C,H,W]``. Arrays and tensors hold
             bytes (uint8) or floats in [0,1].
         channels: C, those of the network.
+        name: of the argument, for errors.
 
     Raises:
         InvalidInput: it is none of these, its axes are ambiguous, or a value is not finite or beyond [0,1].
@@ -46,14 +49,34 @@ def as_tensor(picture: Picture, channels: int = 3) -> Tensor:
     (torch.Size([3, 4, 6]), torch.Size([2, 3, 4, 6]))
     """
     if isinstance(picture, Tensor):
-        return _scale(_check_tensor(picture, channels), f"a tensor {list(picture.shape)}")
+        return _scale(_check_tensor(picture, channels, name), name)
     if isinstance(picture, np.ndarray):
-        return _scale(_order_axes(picture, channels), f"an array {list(picture.shape)}")
+        return _scale(_order_axes(picture, channels, name), name)
     if isinstance(picture, str | os.PathLike):
         return read_picture(picture, channels=channels)
     if _is_pillow(picture):
         return _decode(picture, "the PIL image", None, channels)
-    raise InvalidInput(f"{_describe(picture)} was given for a picture; {_WANTED}")
+    raise InvalidInput(f"{name}={show(picture)} was given; {_WANTED}")
+
+
+def check_pictures(images: Picture, channels: int, name: str = "images") -> Tensor:
+    """One picture, or several, of any kind: ``[N,C,H,W]`` float32 in [0,1]."""
+    pictures = as_tensor(images, channels, name)
+    return pictures if pictures.ndim == 4 else pictures[None]
+
+
+def check_start(image: Picture, n: int | None, channels: int, size: Size | None) -> Tensor:
+    """The starting image, checked, as ``[n,channels,H,W]``; a single image is repeated n times."""
+    pictures = check_pictures(image, whole("channels", channels, 1, CHANNELS), "image").clamp(0, 1)
+    given = (pictures.shape[-2], pictures.shape[-1])
+    n, *_ = check_shape(len(pictures) if n is None else n, channels, given)
+    if len(pictures) not in (1, n):
+        raise InvalidInput(f"image of shape {list(pictures.shape)} was given for {n} images; expected one, or one each")
+    if size is not None and given != height_width(size):
+        raise InvalidInput(
+            f"image of {given[0]}x{given[1]} was given for size={show(size)}; leave size out or resize the image"
+        )
+    return pictures.expand(n, -1, -1, -1)
 
 
 def read_picture(path: PathLike, size: Size | None = None, *, channels: int = 3) -> Tensor:
@@ -147,58 +170,51 @@ def _unreadable(name: str, error: Exception) -> InvalidInput:
     return InvalidInput(f"cannot read {name} as a picture: {why}")
 
 
-def _check_tensor(picture: Tensor, channels: int) -> Tensor:
+def _check_tensor(picture: Tensor, channels: int, name: str) -> Tensor:
+    if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
+        raise InvalidInput(f"{name}={show(picture)} was given, which has no plain values; {_WANTED}")
     shape = list(picture.shape)
     if picture.ndim not in (3, 4) or shape[-3] != channels or not picture.numel():
         hint = "; move the channels: image.movedim(-1, -3)" if len(shape) in (3, 4) and shape[-1] == channels else ""
-        raise InvalidInput(
-            f"a tensor {shape} was given for a picture; expected [{channels},H,W] or [N,{channels},H,W]{hint}"
-        )
-    if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
-        raise InvalidInput(f"a tensor {shape} without plain values was given for a picture; {_WANTED}")
+        raise InvalidInput(f"{name} of shape {shape} was given; expected [{channels},H,W] or [N,{channels},H,W]{hint}")
     return picture.detach()
 
 
-def _order_axes(array: np.ndarray[Any, Any], channels: int) -> Tensor:
+def _order_axes(array: np.ndarray[Any, Any], channels: int, name: str) -> Tensor:
     """``[C,H,W]`` or ``[N,C,H,W]`` of bytes or floats."""
-    shape = list(array.shape)
+    shape, c = list(array.shape), channels
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         hint = "; divide by 65535" if array.dtype == np.uint16 else ""
-        raise InvalidInput(
-            f"an array of {array.dtype} was given for a picture; expected bytes (uint8) or floats in [0,1]{hint}"
-        )
+        raise InvalidInput(f"{name} of {array.dtype} was given; expected bytes (uint8) or floats in [0, 1]{hint}")
     with np.errstate(over="ignore"):  # what becomes infinite is refused later
         values = torch.from_numpy(np.array(array, np.uint8 if array.dtype == np.uint8 else np.float32))
-    if array.ndim == 2 and channels in (1, 3):
-        return values.repeat(channels, 1, 1)
-    first, last = (array.ndim in (3, 4) and shape[axis] == channels for axis in (-3, -1))
+    if array.ndim == 2 and c in (1, 3):
+        return values.repeat(c, 1, 1)
+    first, last = (array.ndim in (3, 4) and shape[axis] == c for axis in (-3, -1))
     if first and last:
         raise InvalidInput(
-            f"an array {shape} was given for a picture; its channels may come first or last: give a tensor, whose"
-            " channels come first"
+            f"{name} of shape {shape} was given; its channels may come first or last: give a tensor, whose channels"
+            " come first"
         )
     if not (first or last):
-        c = channels
-        raise InvalidInput(
-            f"an array {shape} was given for a picture; expected [{c},H,W], [H,W,{c}], [N,{c},H,W] or [N,H,W,{c}]"
-        )
+        forms = f"[{c},H,W], [H,W,{c}], [N,{c},H,W] or [N,H,W,{c}]"
+        raise InvalidInput(f"{name} of shape {shape} was given; expected {forms}")
     return values if first else values.movedim(-1, -3)
 
 
-def _scale(values: Tensor, what: str) -> Tensor:
+def _scale(values: Tensor, name: str) -> Tensor:
     """Bytes as floats in [0,1]; floats checked."""
     if values.dtype == torch.uint8:
         return values.float() / 255
     if not values.is_floating_point():
-        raise InvalidInput(
-            f"{what} of {values.dtype} was given for a picture; expected bytes (uint8) or floats in [0,1]"
-        )
+        raise InvalidInput(f"{name} of {values.dtype} was given; expected bytes (uint8) or floats in [0, 1]")
+    if not values.numel():
+        raise InvalidInput(f"{name} of shape {list(values.shape)} was given; expected at least one pixel")
     values = values.float()
-    low, high = (float(end) for end in values.aminmax()) if values.numel() else (0.0, 0.0)
-    if not (values.numel() and low >= 0 and high <= 1):  # written so that NaN fails too
-        given = f"in [{low:.3g}, {high:.3g}]" if values.numel() else "without a pixel"
+    low, high = (float(end) for end in values.aminmax())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # written so that NaN fails too
         raise InvalidInput(
-            f"{what} {given} was given for a picture; expected finite values in [0, 1]: divide bytes by 255"
+            f"{name} in [{low:.3g}, {high:.3g}] was given; expected finite values in [0, 1]: divide bytes by 255"
         )
     return values
 
@@ -206,7 +222,3 @@ def _scale(values: Tensor, what: str) -> Tensor:
 def _is_pillow(value: object) -> TypeGuard[Image.Image]:
     pillow = sys.modules.get("PIL.Image")  # whoever has an image has imported it
     return pillow is not None and isinstance(value, pillow.Image)
-
-
-def _describe(value: object) -> str:
-    return f"{value!r}" if value is None or isinstance(value, int | float) else f"a {type(value).__name__}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import final
 
 from torch import Tensor, nn
 
+from featureviz.checks import flag
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, check_start, draw_noise, height_width
-from featureviz.image.picture import Picture, as_tensor
+from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
+from featureviz.image.picture import Picture, check_start
 
 
 @final
@@ -31,16 +32,15 @@ class PixelImage(Parameterization):
         decorrelate: bool = True,
         sd: float = 0.01,
         seed: int = 0,
-        image_ids: Sequence[int] | None = None,
+        image_ids: Iterable[int] | None = None,
         image: Picture | None = None,
     ) -> None:
         super().__init__()
-        self.matrix = nn.Buffer(color.correlation()) if decorrelate and channels == 3 else None
-        if image is None:
-            signal = draw_noise((n or 1, channels, *height_width(128 if size is None else size)), sd, seed, image_ids)
-        else:
-            signal = color.to_signal(check_start(as_tensor(image, channels), n, channels, size).cpu(), self.matrix)
-        self.pixels = nn.Parameter(signal)
+        start = None if image is None else check_start(image, n, channels, size)
+        shape = check_shape(n, channels, size) if start is None else start.shape
+        self.matrix = nn.Buffer(color.correlation()) if flag("decorrelate", decorrelate) and shape[1] == 3 else None
+        drawn = draw_noise(shape, sd, seed, image_ids) if start is None else color.to_signal(start.cpu(), self.matrix)
+        self.pixels = nn.Parameter(drawn)
 
     def forward(self) -> Tensor:
         return color.to_image(self.pixels, self.matrix)

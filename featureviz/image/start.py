@@ -56,7 +56,7 @@ def start_images(
     (2, torch.Size([2, 3, 48, 64]))
     """
     if is_picture(image):
-        return FourierImage(n if n > 1 else None, image=as_tensor(image, channels), channels=channels)
+        return FourierImage(n if n > 1 else None, image=image, channels=channels)
     if isinstance(image, Parameterization):
         return copy.deepcopy(image)
     make = partial(FourierImage, channels=channels) if image is None else image

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from featureviz.errors import InvalidInput
 from featureviz.image.base import height_width
-from featureviz.image.picture import Picture, as_tensor
+from featureviz.image.picture import Picture, as_tensor, check_pictures
 from featureviz.network.model import TappedModel, tapped
 
 
@@ -27,7 +27,7 @@ def fit_image(model: TappedModel, image: Picture) -> Tensor:
     ``image`` is a path, a PIL image, an array or a tensor. A network without an input size gets it unchanged.
     """
     channels = tapped(model).channels
-    picture = as_tensor(image, channels)
+    picture = as_tensor(image, channels, "image")
     if picture.ndim != 3:
         raise InvalidInput(f"{len(picture)} images of shape {list(picture.shape)} were given; expected one")
     picture = picture[None].to(model.device)
@@ -45,5 +45,5 @@ def fit_image(model: TappedModel, image: Picture) -> Tensor:
 
 def fit_images(model: TappedModel, images: Picture) -> Tensor:
     """``fit_image`` for one picture, or for several ``[N,C,H,W]``: ``[N,C,h,w]``."""
-    pictures = as_tensor(images, tapped(model).channels)
-    return torch.cat([fit_image(model, picture) for picture in (pictures if pictures.ndim == 4 else pictures[None])])
+    pictures = check_pictures(images, tapped(model).channels)
+    return torch.cat([fit_image(model, picture) for picture in pictures])

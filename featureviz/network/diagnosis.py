@@ -67,8 +67,6 @@ def explain_missing_gradient(net: nn.Module, run: Callable[[Tensor], Any], x: Te
                 f"{who} runs without gradients (torch.no_grad, inference_mode or a reentrant checkpoint in the forward"
                 " around it): take that away, or wrap the part of the network that runs with gradients"
             )
-        elif given.requires_grad and "quantized" in type(module).__module__:
-            found.append(f"{who} is quantized and has no gradient: wrap the float network")
         elif given.requires_grad:
             found.append(f"{who} cuts the gradient off, as detach, rounding and argmax do")
 
@@ -76,4 +74,7 @@ def explain_missing_gradient(net: nn.Module, run: Callable[[Tensor], Any], x: Te
         module.register_forward_hook(partial(note, path), with_kwargs=True)
     with suppress(Reached):
         run(x.detach().requires_grad_())
+    kinds = {type(m).__module__ for m in net.modules()}
+    if not found and any("quantized" in kind for kind in kinds):
+        return "it has quantized layers, which pass no gradient: wrap the float network"
     return found[0] if found else ""

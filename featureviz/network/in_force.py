@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.errors import InvalidInput
 from featureviz.network.taps import hide_from_modes
 
 Change = Callable[[Tensor], Tensor]  # of [M,C] gate values or logits, or of a spatial gate's [M,H*W]
@@ -27,7 +28,8 @@ class Intervention:
     """``change`` is done to the values of one block's gates, or to their logits, for some ``units`` or for all.
 
     ``model`` is the key of the model that it is for, ``gate`` the path of the module that computes the values, and
-    ``text`` says in a recipe what is done.
+    ``text`` says in a recipe what is done. ``images`` is the number of images that it exchanges gates among: the rows
+    that ``change`` gets must then be all views of so many images. Without it a row depends on itself alone.
     """
 
     model: str
@@ -36,6 +38,12 @@ class Intervention:
     text: str
     units: Tensor | None = None  # [1,C], which channels are meant
     logits: bool = False
+    images: int | None = None
+
+    @property
+    def across_batch(self) -> bool:
+        """Whether an image's gates depend on the other images of the batch; such a batch is never split."""
+        return self.images is not None
 
     def install(self, net: nn.Module) -> None:
         """Hook ``net``, which is thrown away with the hook."""
@@ -71,6 +79,21 @@ def intervening(interventions: Sequence[Intervention]) -> Iterator[None]:
 def interventions_on(model: str) -> tuple[Intervention, ...]:
     """Those in force for the model with this key, the earliest first."""
     return tuple(i for i in _IN_FORCE.get() if i.model == model)
+
+
+def interventions_across_batch(model: str) -> bool:
+    """Whether one in force for the model with this key makes images depend on each other."""
+    return any(i.across_batch for i in interventions_on(model))
+
+
+def check_batch(model: str, images: int) -> None:
+    """Raise ``InvalidInput`` unless what is in force for this model suits a batch of so many images."""
+    for intervention in interventions_on(model):
+        if intervention.images not in (None, images):
+            raise InvalidInput(
+                f"{intervention.text} is in force, an order of {intervention.images} images; the batch has {images}:"
+                " give one entry for each image"
+            )
 
 
 def _before(intervention: Intervention, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

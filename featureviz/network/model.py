@@ -18,9 +18,9 @@ from featureviz.network.axes import IMAGE_AXES, Axes
 from featureviz.network.copies.private_copy import take_buffers
 from featureviz.network.copies.redirect import is_redirected
 from featureviz.network.copies.running import RunningCopy
-from featureviz.network.diagnosis import explain_failure
-from featureviz.network.in_force import interventions_on
-from featureviz.network.site import Gates, within
+from featureviz.network.in_force import check_batch, interventions_on
+from featureviz.network.site import Gates
+from featureviz.network.surroundings import modes_kept
 from featureviz.network.survey.survey import Layer, Survey
 from featureviz.network.taps import (
     BOTTLENECK,
@@ -61,6 +61,8 @@ class TappedModel(nn.Module):
         axes: of layers whose axes the network does not tell.
     """
 
+    _origin: nn.Module | None
+
     def __init__(
         self,
         running: RunningCopy,
@@ -80,6 +82,11 @@ class TappedModel(nn.Module):
         self._cache: dict[Callable[..., Any], Any] = {}
         self.__dict__["_origin"] = None  # of a scratch copy: the network whose buffers it starts from
         self.eval()
+
+    def __repr__(self) -> str:
+        """One line: in a notebook a whole tree of modules would hide what is known of the model."""
+        size = "any size" if self.size is None else f"input {self.size}"
+        return f"TappedModel({self.name}, {size}, {self.channels} channels, {self.device})"
 
     @property
     def net(self) -> nn.Module:
@@ -123,9 +130,10 @@ class TappedModel(nn.Module):
     def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
         self.require_numbers()
-        taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
+        taps, rows = self.taps(layers, (x.shape[-2], x.shape[-1])), rows or Rows.make(len(x), device=x.device)
+        check_batch(self.key, len(rows.images))
         taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
-        return self.collect(taken, taps, rows or Rows.make(len(x), device=x.device))
+        return self.collect(taken, taps, rows)
 
     def collect(self, taken: Mapping[str, Tensor], taps: Mapping[str, Tap], rows: Rows) -> Activations:
         """What was taken at the taps, with what is known of its axes and of the classes."""
@@ -144,20 +152,11 @@ class TappedModel(nn.Module):
 
     def tap(self, name: str, size: tuple[int, int] | None = None) -> Tap:
         """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
-        path = self._find_path(name)
-        if path is None:
-            tap = self._site_tap(name)
-        elif path == IMAGE:
+        path, survey = self._find_path(name), self._survey(size)
+        if path == IMAGE:
             return Tap(IMAGE, axes=IMAGE_AXES)
-        else:
-            tap = self._module_tap(name, path, size)
-        survey = self._survey(size)
-        if tap.module in survey.learnt.drawn:
-            raise ModelError(
-                f"layer {name!r} depends on random numbers that {self.name} draws in every forward, so a picture of it"
-                " could not be made twice; wrap a network that draws none in eval mode (F.dropout(x, training="
-                "self.training), for example), or tap a layer before it"
-            )
+        tap = self._site_tap(name) if path is None else survey.tap(name, path, self.axes.get(name, self.axes.get(path)))
+        survey.check_drawn(name, tap.module)
         self.running.alone |= survey.learnt.alone
         return tap
 
@@ -165,7 +164,10 @@ class TappedModel(nn.Module):
         """The path of the module that is called so, ``IMAGE`` or ``RETURNED``; None for something of a gated block."""
         modules = dict(self.net.named_modules(remove_duplicate=False))
         if name in modules and name:
-            first = {id(module): path for path, module in reversed(list(self.net.named_modules()))}
+            kind, colon, site = name.partition(":")
+            if kind + colon in SITE_TAPS and site in self.gates:
+                raise ModelError(f"{name!r} is the name of a module and of something of the gate {site!r}: rename one")
+            first = {id(module): path for path, module in self.net.named_modules()}
             return first[id(modules[name])]
         if name in (INPUT, IMAGE, OUTPUT, RETURNED):
             return IMAGE if name in (INPUT, IMAGE) else RETURNED
@@ -174,33 +176,6 @@ class TappedModel(nn.Module):
             return None
         known = list(self._survey(None).layers) or list(modules)
         raise unknown("layer", name, known, "`fv.layers(model)` lists them.")
-
-    def _module_tap(self, name: str, path: str, size: tuple[int, int] | None) -> Tap:
-        survey = self._survey(size)
-        output = survey.outputs.get(path)
-        if output is None and survey.failure is not None:
-            where = f"before layer {name!r} was reached"
-            x = self.noise_images(1, size)
-            raise explain_failure(self.name, self.net, x, survey.failure, where) from survey.failure
-        if output is None:
-            around = [p for p in survey.layers if within(path, p)]
-            remedy = f"its weights may be used by {around[0]!r}, which does: tap that" if around else (
-                "`fv.layers(model)` lists those that do"
-            )  # fmt: skip
-            raise ModelError(f"layer {name!r} does not run in {self.name}'s forward; {remedy}")
-        if not output.readable:
-            raise ModelError(f"layer {name!r} gives a {output.gives}, not a tensor; tap a layer inside it")
-        if output.calls > 1:
-            raise ModelError(
-                f"layer {name!r} runs {output.calls} times in one forward, so its activation is ambiguous; tap a module"
-                " before or after it"
-            )
-        return Tap(path, axes=self._axes_of(name, path, survey))
-
-    def _axes_of(self, name: str, path: str, survey: Survey) -> Axes:
-        """What the caller said of a layer, by any of its names, or what was learnt."""
-        given = self.axes.get(name, self.axes.get(path))
-        return survey.learnt.axes[path] if given is None else given
 
     def _site_tap(self, layer: str) -> Tap:
         kind, colon, name = layer.partition(":")
@@ -216,13 +191,14 @@ class TappedModel(nn.Module):
         """Every module that runs, in order, with its output's shape and axes for one image."""
         sites = set() if self.device.type == "meta" else {site.name for site in self.gates.values()}
         rows, survey = self.check(), self._survey(None)
-        return [replace(r, gate=r.name in sites, axes=self._axes_of(r.name, r.name, survey)) for r in rows.values()]
+        axes = survey.learnt.axes | self.axes
+        return [replace(row, gate=name in sites, axes=axes[name]) for name, row in rows.items()]
 
     def check(self, size: tuple[int, int] | None = None) -> dict[str, Layer]:
         """The modules that run at ``size`` (the network's own if left out), by name; an error if its forward fails."""
         survey = self._survey(size)
         if survey.failure is not None:
-            raise explain_failure(self.name, self.net, self.noise_images(1, size), survey.failure) from survey.failure
+            raise survey.explain() from survey.failure
         return survey.layers
 
     @property
@@ -233,7 +209,8 @@ class TappedModel(nn.Module):
             scratch = copy.copy(self)  # discovery hooks and patches this one
             scratch.__dict__.update(_modules=dict(self._modules), _surveys={}, _cache={}, _origin=self.net)
             scratch.running = self.running.twin()
-            found = self._find_gates(scratch)
+            with modes_kept():
+                found = self._find_gates(scratch)
             take_buffers(scratch.net, self.net)
             self.running, self._surveys, self._cache = scratch.running, {}, {}
             self._gates = found

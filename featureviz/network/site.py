@@ -70,7 +70,7 @@ class Gates(Mapping[str, GateSite]):
         return Gates({name: site for name, site in self._sites.items() if not site.spatial}, self._model)
 
     def __getitem__(self, name: str) -> GateSite:
-        if name in self._sites:
+        if isinstance(name, str) and name in self._sites:
             return self._sites[name]
         if not self._sites:
             raise ModelError(
@@ -79,9 +79,12 @@ class Gates(Mapping[str, GateSite]):
             )
         raise unknown("gate", name, self._sites, "`fv.gates(model)` lists them.")
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._sites
+
     def resolve(self, site: str | GateSite) -> GateSite:
         """The model's own site of that name, or of the name of a site of the same network."""
-        return self[site if isinstance(site, str) else site.name]
+        return self[site.name if isinstance(site, GateSite) else site]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._sites)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import show, whole
 from featureviz.errors import InvalidInput
+
+WIDEST = 2**14  # channels, whose layers then have a gigabyte of weights each
 
 
 class _ChannelGate(nn.Module):
@@ -15,8 +18,8 @@ class _ChannelGate(nn.Module):
 
     def __init__(self, in_channels: int, reduction: int = 16, *, bias: bool = True) -> None:
         super().__init__()
-        self.in_channels = _check_positive("in_channels", in_channels)
-        self.reduction = _check_positive("reduction", reduction)
+        self.in_channels = in_channels = whole("in_channels", in_channels, 1, WIDEST)
+        self.reduction = reduction = whole("reduction", reduction, 1)
         units = max(1, in_channels // reduction)
         self.fc1 = nn.Linear(in_channels, units, bias=bias)
         self.relu = nn.ReLU()
@@ -105,7 +108,8 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, kernel_size: int = 7) -> None:
         super().__init__()
-        if _check_positive("kernel_size", kernel_size) < 3 or kernel_size % 2 == 0:
+        kernel_size = whole("kernel_size", kernel_size, 1, WIDEST)
+        if kernel_size < 3 or kernel_size % 2 == 0:
             raise InvalidInput(
                 f"kernel_size={kernel_size} was given; expected an odd number of at least 3, so that a position sees"
                 " its neighbours and the map keeps its size; 7 is the paper's choice"
@@ -115,6 +119,7 @@ class SpatialAttention(nn.Module):
         self.gate = nn.Sigmoid()
 
     def forward(self, x: Tensor) -> Tensor:
+        _check_tensor(x, "SpatialAttention")
         if x.ndim != 4 or 0 in x.shape[1:]:
             raise InvalidInput(
                 f"an input of shape {list(x.shape)} was given to SpatialAttention; expected [N,C,H,W], none of C, H and"
@@ -147,14 +152,14 @@ class CBAM(nn.Module):
         return self.spatial(self.channel(x))
 
 
-def _check_positive(what: str, value: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InvalidInput(f"{what}={value!r} was given; expected a whole number of at least 1 (an int)")
-    return value
+def _check_tensor(x: Any, block: str) -> None:
+    if not isinstance(x, Tensor):
+        raise InvalidInput(f"{show(x)} was given to {block}; expected a tensor [N,C,*spatial]")
 
 
 def _flatten_positions(x: Tensor, channels: int, block: str) -> Tensor:
     """``[N,C,*spatial]``, checked, as ``[N,C,positions]``; one position if there are no spatial dimensions."""
+    _check_tensor(x, block)
     if x.ndim < 2 or 0 in x.shape[2:]:
         raise InvalidInput(
             f"an input of shape {list(x.shape)} was given to {block}; expected [N,{channels},*spatial], no spatial"

@@ -9,8 +9,9 @@ from typing import Any, final
 
 from torch import Tensor
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
-from featureviz.naming import format_value, quote_layer
+from featureviz.naming import write_call
 from featureviz.network.activations import Activations
 from featureviz.objectives.algebra import Objective
 
@@ -21,18 +22,22 @@ ObjectiveFactory = Callable[..., Objective]  # of a layer's name and the argumen
 class Function(Objective):
     """A leaf that ``@objective`` creates: a pure function of one layer's activations."""
 
-    def __init__(self, factory: Any, layer: str, args: tuple[Any, ...]) -> None:
-        rest = "".join(f", {format_value(a)}" for a in args)
-        super().__init__([layer], f"{factory.__name__}({quote_layer(layer)}{rest})")
-        self.factory, self.args = factory, tuple(None if isinstance(a, Tensor) else a for a in args)
-        for i, argument in enumerate(args):
-            if isinstance(argument, Tensor):
-                self.register_buffer(f"tensor{i}", argument.detach().clone())  # follows the objective to a device
+    def __init__(self, factory: Any, layer: str, bound: inspect.BoundArguments) -> None:
+        args, keywords = bound.args[1:], bound.kwargs
+        super().__init__([layer], write_call(factory.__name__, [layer, *args], keywords))
+        values = [*args, *keywords.values()]
+        self.factory, self.keywords = factory, tuple(keywords)
+        self.values = tuple(None if isinstance(value, Tensor) else value for value in values)
+        for i, value in enumerate(values):
+            if isinstance(value, Tensor):
+                self.register_buffer(f"tensor{i}", value.detach().clone())  # follows the objective to a device
 
     def forward(self, activations: Activations) -> Tensor:
         tensors = dict(self.named_buffers())
-        args = [tensors.get(f"tensor{i}", argument) for i, argument in enumerate(self.args)]
-        return self.factory.__wrapped__(activations.channels_first(self.layers[0]), *args)
+        values = [tensors.get(f"tensor{i}", value) for i, value in enumerate(self.values)]
+        count = len(values) - len(self.keywords)
+        named = dict(zip(self.keywords, values[count:], strict=True))
+        return self.factory.__wrapped__(activations.channels_first(self.layers[0]), *values[:count], **named)
 
 
 def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
@@ -40,23 +45,31 @@ def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
 
     The channels are on axis 1, whatever the network's layout is, and the positions follow.
 
-    The result is called with a layer's name and then the function's other arguments.
+    The result is called with a layer's name and then the function's other arguments. Its spec holds all of them;
+    ``parse`` reads back numbers, strings, None, lists, objectives and small tensors.
 
     >>> @objective
-    ... def sparse_channel(a, unit, penalty=0.1):
+    ... def sparse_channel(a, unit, *, penalty=0.1):
     ...     return a[:, unit].mean((1, 2)) - penalty * a.abs().mean((1, 2, 3))
     >>> sparse_channel("features.12", 17)
-    sparse_channel(features.12, 17, 0.1)
+    sparse_channel(features.12, 17, penalty=0.1)
+
+    Raises:
+        InvalidInput: ``function`` is not a function that has a name and parameters.
     """
-    signature = inspect.signature(function)
+    if not inspect.isfunction(function) and not inspect.ismethod(function):
+        raise InvalidInput(f"@objective got {show(function)}; expected a function of one layer's activations")
+    signature, name = inspect.signature(function), function.__name__
 
     @functools.wraps(function)  # its name too, by which it is pickled
     def factory(layer: str, *args: Any, **kwargs: Any) -> Objective:
+        if not isinstance(layer, str):
+            raise InvalidInput(f"{name} got the layer {show(layer)}; expected its name in quotes as the first argument")
         try:
             bound = signature.bind(None, *args, **kwargs)
         except TypeError as error:
-            raise InvalidInput(f"{function.__name__}{signature}: {error}; give the layer's name first") from None
+            raise InvalidInput(f"{name}{signature}: {error}; give the layer's name first") from None
         bound.apply_defaults()
-        return Function(factory, layer, bound.args[1:])
+        return Function(factory, layer, bound)
 
     return factory

@@ -21,16 +21,17 @@ from featureviz.objectives.leaves import UnitObjective
 class SiteObjective(UnitObjective):
     """A score of one unit of one gated block, by default the mean of its first tap: abstract.
 
-    ``KIND`` is how a spec writes it; ``kind`` replaces it. ``TAPS`` are the prefixes of the layers it reads. ``site``
-    is a site of ``fv.gates(model)``, or its name; ``unit`` is the channel, or one for each image.
+    ``KIND`` is how a spec writes it. ``TAPS`` are the prefixes of the layers it reads. ``site`` is a site of
+    ``fv.gates(model)``, or its name; ``unit`` is the channel, or one for each image.
     """
 
     KIND = ""
     TAPS: tuple[str, ...] = ()
 
-    def __init__(self, site: GateSite | str, unit: Units, kind: str = "", **options: Any) -> None:
-        name = site if isinstance(site, str) else site.name
-        super().__init__([tap + name for tap in self.TAPS], name, unit, prefix=f"{kind or self.KIND}:", **options)
+    def __init__(self, site: GateSite | str, unit: Units, **options: Any) -> None:
+        name: Any = site.name if isinstance(site, GateSite) else site
+        layers = [tap + name for tap in self.TAPS] if isinstance(name, str) else []
+        super().__init__(layers, name, unit, form=f"{self.KIND}:{{name}}:{{units}}", **options)
         self.site_name = name
 
 

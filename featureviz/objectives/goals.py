@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
 from featureviz.network.activations import Activations
 from featureviz.network.model import TappedModel
@@ -21,13 +22,19 @@ Goal = Objective | str | Sequence[Objective | str]
 
 def as_objective(goal: Goal) -> Objective:
     """The goal as an objective; each entry of a list is for one image."""
+    if isinstance(goal, Sequence) and not isinstance(goal, (str, bytes)):
+        return PerImage([_as_single(entry) for entry in goal])
+    return _as_single(goal)
+
+
+def _as_single(goal: Any) -> Objective:
     if isinstance(goal, Objective):
         return goal
     if isinstance(goal, str):
         return parse(goal)
-    if isinstance(goal, Sequence):
-        return PerImage([as_objective(g) for g in goal])
-    raise InvalidInput(f"{goal!r} was given; expected an objective or a spec such as 'features.12:17'")
+    raise InvalidInput(
+        f"{show(goal)} was given; expected an objective or a spec such as 'features.12:17', or a list of them"
+    )
 
 
 def prepare(objective: Objective, model: TappedModel) -> Objective:

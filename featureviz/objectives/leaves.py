@@ -8,11 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import finite, show, whole
 from featureviz.errors import InvalidInput, unknown
-from featureviz.naming import Units, format_value, parse_units, quote_layer, select_entries
+from featureviz.naming import (
+    MOST_INDEX,
+    Units,
+    as_list,
+    check_count,
+    check_images,
+    format_number,
+    parse_units,
+    quote,
+    quote_layer,
+    select_entries,
+    shorten,
+    write_units,
+)
 from featureviz.network.activations import Activations
 from featureviz.network.taps import OUTPUT, RETURNED
 from featureviz.objectives.algebra import Objective
@@ -21,22 +36,27 @@ from featureviz.objectives.algebra import Objective
 class UnitObjective(Objective):
     """A score of one unit, or of one unit for each image, by default its mean over positions: abstract.
 
-    The spec is ``prefix + name:unit + suffix``.
-
     Args:
         layers: the activations it reads.
         name: the layer or the gated block, as the spec names it.
         unit: the index, or one for each image.
+        form: the spec; ``{name}`` and ``{units}`` are replaced.
         options: what the class takes besides the name and the unit, by keyword.
     """
 
+    units: tuple[int, ...]
+    name: str
+    options: dict[str, Any]
+    index: Tensor
+
     def __init__(
-        self, layers: Iterable[str], name: str, unit: Units, *, prefix: str = "", suffix: str = "", **options: Any
+        self, layers: Iterable[str], name: str, unit: Units, *, form: str = "{name}:{units}", **options: Any
     ) -> None:
-        units, text = parse_units(unit, f"{type(self).__name__}({name!r})")
-        super().__init__(layers, f"{prefix}{quote_layer(name)}:{text}{suffix}", len(units))
-        self.units, self.index = units, nn.Buffer(torch.tensor(units))
-        self.name, self.options = name, options
+        written = quote_layer(name)
+        units, text = parse_units(unit, f"{type(self).__name__}({show(name)})")
+        super().__init__(layers, form.format(name=written, units=text), len(units))
+        self._set(units=units, name=name, options=options)
+        self.register_buffer("index", torch.tensor(units, dtype=torch.int64, device="cpu"))
 
     def forward(self, activations: Activations) -> Tensor:
         return self.mean(activations, self.layers[0])
@@ -85,10 +105,15 @@ class Neuron(UnitObjective):
     """
 
     def __init__(self, layer: str, unit: Units, y: int | None = None, x: int | None = None) -> None:
-        super().__init__([layer], layer, unit, suffix="@centre" if y is None else f"@{y},{x}", y=y, x=x)
-        if (y is None) != (x is None) or min(y or 0, x or 0) < 0:
-            raise InvalidInput(f"Neuron({layer!r}) got y={y}, x={x}; expected both, from 0, or neither")
-        self.y, self.x = y, x
+        if (y is None) != (x is None):
+            raise InvalidInput(f"Neuron({layer!r}) got y={show(y)}, x={show(x)}; expected both, from 0, or neither")
+        row, column = (
+            None if i is None else whole(f"Neuron({layer!r}): {name}", i, most=MOST_INDEX)
+            for i, name in ((y, "y"), (x, "x"))
+        )
+        place = "centre" if row is None else f"{row},{column}"
+        super().__init__([layer], layer, unit, form=f"{{name}}:{{units}}@{place}", y=row, x=column)
+        self.y, self.x = row, column
 
     def forward(self, activations: Activations) -> Tensor:
         layer = self.layers[0]
@@ -123,19 +148,13 @@ class Direction(Objective):
     EPSILON, FLOOR = 1e-4, 0.1
 
     def __init__(self, layer: str, vector: Tensor | Sequence[float], power: float = 0.0) -> None:
-        try:
-            target = torch.as_tensor(vector, dtype=torch.float32).detach().clone()
-        except (TypeError, ValueError) as error:
-            raise InvalidInput(f"Direction({layer!r}): {error}; expected numbers, [C] or [N,C]") from None
-        if target.ndim not in (1, 2) or not target.numel():
-            raise InvalidInput(
-                f"Direction({layer!r}) got a vector of shape {list(target.shape)}; expected [C] or [N,C]"
-            )
-        target = target[0] if target.ndim == 2 and len(target) == 1 else target
-        exponent = f"^{format_value(float(power))}" if power else ""
-        spec = f"direction:{quote_layer(layer)}:{_format_vector(target)}{exponent}"
+        owner = f"Direction({show(layer)})"
+        target = _to_vector(vector, owner)
+        exponent = finite(f"{owner}: power", power)
+        spec = f"direction:{quote_layer(layer)}:{_format_vector(target)}"
+        spec += f"^{format_number(exponent)}" if exponent else ""
         super().__init__([layer], spec, len(target) if target.ndim == 2 else 1)
-        self.power, self.target = power, nn.Buffer(target)
+        self.power, self.target = exponent, nn.Buffer(target)
 
     def forward(self, activations: Activations) -> Tensor:
         layer = self.layers[0]
@@ -158,7 +177,9 @@ class Direction(Objective):
         return (dot * cosine.clamp(min=self.FLOOR) ** self.power).mean(1)
 
     def select(self, images: Sequence[int]) -> Objective:
-        return self if self.n == 1 else Direction(self.layers[0], self.target[list(images)], self.power)
+        if self.n == 1:
+            return self
+        return Direction(self.layers[0], self.target[check_images(images, self.n)], self.power)
 
 
 @final
@@ -173,16 +194,18 @@ class Logit(Objective):
     """
 
     def __init__(self, unit: int | str | Sequence[int | str]) -> None:
-        several = not isinstance(unit, str) and hasattr(unit, "__len__")
-        given: Any = unit if several else (unit,)
-        classes = tuple(c if isinstance(c, str) else parse_units(c, "Logit")[0][0] for c in given)
+        given = as_list(unit)
+        entries = [unit] if given is None else given
+        classes = tuple(c if isinstance(c, str) else whole("Logit: unit", c, most=MOST_INDEX) for c in entries)
         if not classes:
             raise InvalidInput("Logit got no class; expected an index, a label, or a list of them")
-        texts = [f'"{c}"' if isinstance(c, str) else str(c) for c in classes]
-        super().__init__([RETURNED], "logit:" + (f"[{', '.join(texts)}]" if several else texts[0]), len(classes))
-        self.classes = classes
-        self.units = tuple(c for c in classes if isinstance(c, int))  # all classes, once the labels are resolved
-        self.index = nn.Buffer(torch.tensor(self.units))
+        check_count(len(classes))
+        units = tuple(c for c in classes if isinstance(c, int))
+        texts = [quote(c) if isinstance(c, str) else str(c) for c in classes]
+        listed = write_units(units) if len(units) == len(classes) else f"[{', '.join(texts)}]"
+        super().__init__([RETURNED], f"logit:{texts[0] if given is None else listed}", len(classes))
+        self.classes, self.units = classes, units  # units are all classes, once the labels are resolved
+        self.index = nn.Buffer(torch.tensor(units, dtype=torch.int64, device="cpu"))
 
     def forward(self, activations: Activations) -> Tensor:
         layer = RETURNED if RETURNED in activations else OUTPUT
@@ -227,8 +250,25 @@ class DeepDream(Objective):
         return activations.views_first(self.layers[0]).flatten(1).square().mean(1)
 
 
+def _to_vector(vector: Any, owner: str) -> Tensor:
+    """A copy of ``[C]`` or ``[N,C]`` in float32."""
+    expected = "expected numbers, [C] or [N,C]"
+    try:
+        if "complex" in str(getattr(vector, "dtype", "")):
+            raise TypeError("the numbers are complex")
+        given = vector.copy() if isinstance(vector, np.ndarray) else vector  # torch reads writable arrays only
+        target = torch.as_tensor(given, dtype=torch.float32, device=getattr(vector, "device", "cpu")).detach().clone()
+        finite = bool(torch.isfinite(target).all())
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InvalidInput(f"{owner}: {shorten(str(error), 200)}; {expected}") from None
+    if target.ndim not in (1, 2) or not target.numel() or not finite:
+        what = f"shape {list(target.shape)}" if finite else "numbers that are not finite in float32"
+        raise InvalidInput(f"{owner} got a vector of {what}; {expected}")
+    return target[0] if target.ndim == 2 and len(target) == 1 else target
+
+
 def _format_vector(target: Tensor) -> str:
     if target.ndim == 2:
         return f"[{', '.join(_format_vector(row) for row in target)}]"
     # numpy prints the shortest text that gives the same float32 again
-    return f"[{', '.join(str(v).removesuffix('.0') for v in target.cpu().numpy())}]"
+    return f"[{', '.join([str(v).removesuffix('.0') for v in target.cpu().numpy()])}]"

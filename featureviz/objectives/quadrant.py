@@ -1,23 +1,48 @@
-"""Objectives that compare a gate with its values on natural images: its contrast to its block, its four quadrants."""
+"""Objectives that compare a gate with its values on natural images: its contrast to its block, its four quadrants.
+
+Their specs are calls without the statistics, ``Quadrant(SITE, 3, content="high", gate="shut")``. ``parse`` reads them
+if it is given the class with the statistics: ``{"Quadrant": functools.partial(fv.Quadrant, natural=natural)}``.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import finite, show
 from featureviz.errors import InvalidInput
-from featureviz.naming import Units
+from featureviz.naming import Units, write_call
 from featureviz.network.activations import Activations
 from featureviz.network.site import GateSite, NaturalGates
 from featureviz.network.taps import GATE, PRE_GATE
 from featureviz.objectives.gate_leaves import SiteObjective
 
 
+class _NaturalObjective(SiteObjective):
+    """A score of one unit of a gated block, by its block's statistics on natural images: abstract."""
+
+    def __init__(self, site: GateSite | str, unit: Units, natural: NaturalGates, **options: Any) -> None:
+        super().__init__(site, unit, natural=natural, **options)
+        owner = f"{type(self).__name__}({self.site_name!r})"
+        if isinstance(site, GateSite) and site.spatial:
+            raise InvalidInput(f"{owner}: the gate is spatial, one number for each position; give a channel gate")
+        if not hasattr(natural, "quantile"):
+            raise InvalidInput(f"{owner} got natural={show(natural)}; expected fv.lab.GateStatistics of the network")
+        self.gates = natural[self.site_name].logit_mean.numel()
+        if max(self.units) >= self.gates:
+            raise InvalidInput(f"{owner} got unit {max(self.units)}; it has {self.gates}: 0 to {self.gates - 1}")
+
+    def describe(self, **keywords: Any) -> str:
+        """The spec, with the arguments that are not natural statistics."""
+        unit = list(self.units) if self.n > 1 else self.units[0]
+        return write_call(type(self).__name__, [self.site_name, unit], keywords)
+
+
 @final
-class GateContrast(SiteObjective):
+class GateContrast(_NaturalObjective):
     """Open one gate and keep the other gates of its block at their natural mean.
 
     ``sign t_c - weight * mean_{k != c} t_k^2`` with ``t = (z - mean) / sd`` over natural images. To close the gate give
@@ -35,15 +60,30 @@ class GateContrast(SiteObjective):
     def __init__(
         self, site: GateSite | str, unit: Units, natural: NaturalGates, *, weight: float = 1.0, sign: int = 1
     ) -> None:
-        kind = "contrast" if sign > 0 else "-contrast"
-        super().__init__(site, unit, kind, natural=natural, weight=weight, sign=sign)
-        self.weight, self.sign = weight, sign
+        side, penalty = finite("GateContrast: sign", sign), finite("GateContrast: weight", weight)
+        if side not in (1, -1) or penalty < 0:
+            raise InvalidInput(
+                f"GateContrast got sign={sign}, weight={weight}; expected 1 to open the gate or -1 to close it, and a"
+                " weight of at least 0"
+            )
+        super().__init__(site, unit, natural, weight=weight, sign=sign)
+        if self.gates == 1:
+            raise InvalidInput(f"GateContrast({self.site_name!r}): the block has one gate and no others; use Gate")
+        self.weight, self.sign = penalty, int(side)
+        changed = {"weight": penalty} if penalty != 1 else {}
+        self.spec = self.describe(**changed, **({"sign": -1} if side < 0 else {}))
         statistics = natural[self.site_name]
         self.mean_logit = nn.Buffer(statistics.logit_mean)
         self.sd = nn.Buffer(_clamp_sd(statistics.logit_sd))
 
     def forward(self, activations: Activations) -> Tensor:
-        t = (activations[self.layers[0]] - self.mean_logit) / self.sd  # [M,C]
+        logits, images = activations[self.layers[0]], activations.rows.images
+        if logits.shape[1:] != self.mean_logit.shape or (self.n > 1 and max(images) >= self.n):
+            raise InvalidInput(
+                f"{self.spec}: logits {list(logits.shape)} of image {max(images)} were given; expected {self.gates}"
+                f" channel gates and {self.n} images: the statistics are of another network, or units are missing"
+            )
+        t = (logits - self.mean_logit) / self.sd  # [M,C]
         unit = self.index[activations.rows.image] if self.n > 1 else self.index.expand(len(t))
         own = t.gather(1, unit[:, None])[:, 0]
         others = (t.square().sum(1) - own.square()) / (t.shape[1] - 1)
@@ -51,7 +91,7 @@ class GateContrast(SiteObjective):
 
 
 @final
-class Quadrant(SiteObjective):
+class Quadrant(_NaturalObjective):
     """One of the four combinations of a channel and its gate: content high or low, gate open or shut.
 
     High and open: the feature is present and passed on. High and shut: it is present but suppressed. Low and open: the
@@ -69,7 +109,7 @@ class Quadrant(SiteObjective):
         level: the quantile to pass, in (0, 1); for "low" and "shut" it is 1 - level.
 
     Raises:
-        InvalidInput: for any other ``content`` or ``gate``.
+        InvalidInput: for any other ``content``, ``gate`` or ``level``, or a unit that the block does not have.
     """
 
     TAPS = (PRE_GATE, GATE)
@@ -86,9 +126,14 @@ class Quadrant(SiteObjective):
     ) -> None:
         if content not in ("high", "low") or gate not in ("open", "shut"):
             raise InvalidInput(
-                f"Quadrant got content={content!r}, gate={gate!r}; expected 'high' or 'low', and 'open' or 'shut'"
+                f"Quadrant got content={show(content)}, gate={show(gate)}; expected 'high' or 'low', and 'open' or"
+                " 'shut'"
             )
-        super().__init__(site, unit, f"{content}-{gate}", natural=natural, content=content, gate=gate, level=level)
+        level = finite("Quadrant: level", level)
+        if not 0 < level < 1:
+            raise InvalidInput(f"Quadrant got level={level}; expected a share of natural images between 0 and 1")
+        super().__init__(site, unit, natural, content=content, gate=gate, level=level)
+        self.spec = self.describe(content=content, gate=gate, **({"level": level} if level != 0.9 else {}))
         up = (content == "high", gate == "open")
         self.signs = tuple(1.0 if u else -1.0 for u in up)
         name, levels, units = self.site_name, [level if u else 1 - level for u in up], list(self.units)

@@ -4,242 +4,243 @@
 
     features.12:17              a channel                    gate:features.12.block.2:17    a gate's logit
     features.12:[3, 14, 15]     one channel for each image   logit:207                      a class
-    features.12:17@3,4          a neuron, row 3 column 4     logit:"golden retriever"       a class by label
-    features.12:17@centre       the neuron in the centre     deepdream:features.9           a whole layer
-    direction:features.12:[1, 0.5, -2]^2                     dot product times cosine squared
+    features.12:[0:8, 20:40:5]  ranges: FIRST:END:STEP       logit:"golden retriever"       a class by label
+    features.12:17@3,4          a neuron, row 3 column 4     deepdream:features.9           a whole layer
+    features.12:17@centre       the neuron in the centre     direction:features.12:[1, 0.5, -2]^2
     gatevalue:  gated:  pregate:  bottleneck:                used like gate:, see ``gate_leaves``
     "conv-1":17                 a layer whose name has other characters than letters, digits, "_" and "."
 
-These combine with ``+``, ``-``, ``*``, division by a number and parentheses. ``[a, b, c]`` is one objective for each
-image, ``name(layer, ...)`` calls a function that the caller passes to ``parse``.
+Text in quotes has the escapes of JSON. A range leaves out its end: ``[0:8]`` is 0 to 7, one image for each.
+
+These combine with ``+``, ``-``, ``*``, division by a number and parentheses. A number that is added stands in
+parentheses, ``features.12:17 + (7)``, because ``features.12:0-7`` looks like a range. ``[a, b, c]`` is one objective
+for each image.
+
+``name(features.12, 3, penalty=0.1)`` calls a function under ``@objective``, or a class of objectives, that the caller
+gives to ``parse``. Arguments are numbers, text in quotes, True, False, None, lists, ``tensor([1.0, 0.5])`` and
+objectives; the first one, a layer's name as a rule, needs no quotes.
 """
 
 from __future__ import annotations
 
-import ast
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, final
 
-from featureviz.errors import FeaturevizError, SpecError, unknown
-from featureviz.naming import KINDS
-from featureviz.objectives.algebra import Objective, PerImage
+from featureviz.checks import show
+from featureviz.errors import InvalidInput, UnknownFunction, unknown
+from featureviz.naming import KINDS, quote_layer, shorten
+from featureviz.objectives.algebra import Objective, PerImage, Product, combine
 from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
+from featureviz.objectives.reader import Reader
 
-_NAME = r'[\w.]*\w|"[^"]+"'
-_NUMBER = re.compile(r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?(?![\w.]*:)")
-_CALL = re.compile(r'([A-Za-z_]\w*)\s*\(\s*([\w.: ]*[\w.]|"[^"]+")\s*(,|\))')
-_SITE_KINDS = {kind.KIND: kind for kind in (Gate, GateValue, GatedChannel, PreGate, Bottleneck)}
-_LEAF = re.compile(rf"(?:({'|'.join(KINDS)}):)?({_NAME})?")
-_UNITS = re.compile(r"\d+|\[\s*\d+(\s*,\s*\d+)*\s*\]")
-_PLACE = re.compile(r"@\s*(?:centre|(\d+)\s*,\s*(\d+))")
-_VECTOR = re.compile(r"\[[-+\d.,eE\s\[\]]*\]")
-_POWER = re.compile(r"\^(\d+\.?\d*)")
-_CLASS = re.compile(r'"([^"]+)"|\w+')  # a label in quotes; an index or a label of one word
+MOST = 10_000  # objectives in a spec
+SITE_KINDS = {kind.KIND: kind for kind in (Gate, GateValue, GatedChannel, PreGate, Bottleneck)}
 
 
 def parse(text: str, functions: Mapping[str, ObjectiveFactory] | None = None) -> Objective:
-    """The objective that ``text`` describes; ``functions`` are the ``@fv.objective`` functions it may call, by name.
+    """The objective that ``text`` describes; ``functions`` are the functions and classes that it may call, by name.
 
     >>> parse("2*features.12:17 - 0.5*features.3:4")
     2*features.12:17 - 0.5*features.3:4
-    >>> parse("-gate:features.12.block.2:17").layers
-    ('gate:features.12.block.2',)
+    >>> parse("-gate:features.12.block.2:[0:100]").n
+    100
 
     Raises:
-        SpecError: the text is not a spec; the message marks the position.
-        UnknownName: the text calls a function that is not in ``functions``.
+        SpecError: ``text`` is no spec; the message marks the position.
     """
-    return _Parser(text, functions or {}).parse()
+    given = {} if functions is None else functions
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise InvalidInput(f"functions={show(functions)} was given; expected a dictionary of functions by name")
+    own = {f.__name__: f for f in given.values() if hasattr(f, "__name__")}  # as their specs call them
+    return _Parser(text, own | dict(given)).parse()
+
+
+def parse_unit_list(text: str) -> list[int]:
+    """The units that a range or a list names, with or without brackets.
+
+    >>> parse_unit_list("0:3, 7"), parse_unit_list("[0:8:2]")
+    ([0, 1, 2, 7], [0, 2, 4, 6])
+
+    Raises:
+        SpecError: ``text`` names no units; the message marks the position.
+    """
+    reader = Reader(text if str(text).lstrip().startswith("[") else f"[{text}]")
+    units = reader.units()
+    if reader.token:
+        reader.fail("expected the end")
+    return [units] if isinstance(units, int) else units
 
 
 @final
-class _Parser:
-    """A recursive-descent parser; ``position`` is the index of the next character."""
+class _Parser(Reader):
+    """A recursive-descent parser."""
 
     def __init__(self, text: str, functions: Mapping[str, ObjectiveFactory]) -> None:
-        self.text, self.functions, self.position = text, functions, 0
+        super().__init__(text)
+        self.functions, self.leaves = functions, 0
+        self.channel = functools.cache(Channel)  # equal terms of a sum are one object
 
     def parse(self) -> Objective:
-        value = self.parse_sum()
-        if self.peek():
+        value = self.expression()
+        if self.token:
             self.fail("expected the end, '+', '-' or '*'")
         if not isinstance(value, Objective):
-            self.position = 0
-            self.fail("a number alone is not an objective; expected LAYER:CHANNEL")
+            self.fail("a number alone is not an objective; expected LAYER:CHANNEL", 0)
         return value
 
-    def parse_sum(self) -> Objective | float:
-        value = self.parse_product()
-        while self.peek() in ("+", "-"):
-            plus = self.take() == "+"
-            right = self.parse_product()
-            value = value + right if plus else value - right
-        return value
+    # ------------------------------------------------------------------------------------------------------ expressions
+    def expression(self) -> Objective | float:
+        """A sum of products."""
+        start, sign, bare = self.index, 1.0, list[int]()
+        terms = list[tuple[float, Objective | float]]()
+        while True:
+            place, value = self.index, self.product()
+            terms.append((sign, value))
+            if not isinstance(value, Objective) and self.tokens[self.index - 1] != ")":
+                bare.append(place)
+            if self.token not in ("+", "-"):
+                break
+            sign = 1.0 if self.take() == "+" else -1.0
+        if len(terms) == 1:
+            return terms[0][1]
+        numbers = [sign * value for sign, value in terms if not isinstance(value, Objective)]
+        if len(numbers) == len(terms):
+            return sum(numbers)
+        if bare:
+            self.fail_bare(bare[0])
+        return self.build(start, combine, terms)
 
-    def parse_product(self) -> Objective | float:
-        value = self.parse_factor()
-        while self.peek() in ("*", "/"):
-            times, place = self.take() == "*", self.position
-            right = self.parse_factor()
-            if times:
-                value = value * right
-            elif isinstance(right, Objective) or right == 0:
-                self.position = place
-                self.fail("expected a number other than 0 to divide by")
+    def fail_bare(self, at: int) -> NoReturn:
+        """A number was added that is not in parentheses: the second half of a range, perhaps."""
+        message, last = "a number is added to an objective; write it in parentheses, (7)", self.tokens[at]
+        before = self.text[: self.position(at)][-200:]
+        found = re.search(r'("[^"]*"|[\w.:]+):([0-9]+)\s*-\s*$', before)
+        if found and last.isdigit() and int(found[2]) < int(last):
+            message += f". For the units {found[2]} to {last} write {found[1]}:[{found[2]}:{int(last) + 1}]"
+        self.fail(message, at)
+
+    def product(self) -> Objective | float:
+        start, weight, times, factors = self.index, 1.0, True, list[Objective]()
+        while True:
+            place, value = self.index, self.factor()
+            if isinstance(value, Objective) and times:
+                factors.append(value)
+            elif isinstance(value, Objective) or (value == 0 and not times):
+                self.fail("expected a number other than 0 to divide by", place)
             else:
-                value = value / right
-        return value
+                weight = weight * value if times else weight / value
+            if self.token not in ("*", "/"):
+                break
+            times = self.take() == "*"
+        return self.build(start, _multiply, weight, factors) if factors else weight
 
-    def parse_factor(self) -> Objective | float:
-        sign = self.peek()
-        if sign in ("+", "-"):
-            self.take()
-            value = self.parse_factor()
-            return value if sign == "+" else -value
-        if sign == "(":
-            self.take()
-            value = self.parse_sum()
-            self.expect(")")
+    def factor(self) -> Objective | float:
+        start, negative = self.index, False
+        while self.token in ("+", "-"):
+            negative ^= self.take() == "-"
+        value = self.atom()
+        if not negative:
             return value
-        if sign == "[":
-            return self.parse_per_image()
-        if number := self.match(_NUMBER):
-            return float(number[0])
-        return self.parse_call() or self.parse_leaf()
+        return self.build(start, _multiply, -1.0, [value]) if isinstance(value, Objective) else -value
 
-    def parse_per_image(self) -> Objective:
-        start, terms = self.position, []
-        while self.peek() in ("[", ","):
-            self.take()
-            term = self.parse_sum()
-            if not isinstance(term, Objective):
-                self.fail("expected an objective, not a number")
-            terms.append(term)
-        self.expect("]")
-        return self.build(start, PerImage, terms)
+    def atom(self) -> Objective | float:
+        start = self.index
+        if self.token == "(":
+            return self.enclosed("()", self.expression)
+        if self.token == "[":
+            return self.build(start, PerImage, self.listed(self.expression))
+        if self.at_number() and self.following != ":":
+            return float(self.number())
+        if self.leaves == MOST:
+            self.fail(f"a spec of more than {MOST:,} objectives was given")
+        self.leaves += 1
+        return self.call() if self.at_word() and self.following == "(" else self.leaf()
 
-    def parse_call(self) -> Objective | None:
-        start = self.position
-        match = self.match(_CALL)
-        if not match:
-            return None
-        name, layer = match[1], match[2].strip('"')
-        if name not in self.functions:
-            raise unknown("objective function", name, self.functions, "Pass it: parse(text, {name: function}).")
-        end = _find_closing(self.text, self.text.index("(", start))
-        if end is None:
-            self.position = start
-            self.fail("expected ')' to close this call")
-        rest = self.text[match.end() : end] if match[3] == "," else ""
-        arguments = self.evaluate(f"[{rest}]", "expected numbers, strings or lists of them")
-        self.position = end + 1
-        return self.build(start, self.functions[name], layer, *arguments)
-
-    def parse_leaf(self) -> Objective:
-        start = self.position
-        match = self.match(_LEAF)
-        kind, name = (match[1], match[2]) if match else (None, None)
+    # ----------------------------------------------------------------------------------------------------------- leaves
+    def leaf(self) -> Objective:
+        start, kind = self.index, self.token if self.token in KINDS and self.following == ":" else ""
+        self.index += 2 if kind else 0
         if kind == "logit":
-            return self.parse_logit(start)
-        if not name:
-            self.position = start
-            self.fail("expected an objective such as features.12:17, gate:features.12.block.2:17 or logit:207")
-        name = name.strip('"')
+            return self.build(start, Logit, self.classes())
+        name = self.name("expected an objective such as features.12:17, gate:features.12.block.2:17 or logit:207")
         if kind == "deepdream":
             return self.build(start, DeepDream, name)
-        self.expect(":", f"expected ':' and a channel after {name!r}, as in {name}:0")
+        self.expect(":", f"expected ':' and a channel after {show(name)}, as in {shorten(quote_layer(name), 100)}:0")
         if kind == "direction":
-            return self.parse_direction(start, name)
-        units = self.parse_units()
-        if kind in _SITE_KINDS:
-            return self.build(start, _SITE_KINDS[kind], name, units)
-        place = self.match(_PLACE)
-        if not place:
-            return self.build(start, Channel, name, units)
-        y, x = (int(place[1]), int(place[2])) if place[1] else (None, None)
-        return self.build(start, Neuron, name, units, y, x)
+            vector = self.vector()
+            return self.build(start, Direction, name, vector, self.signed() if self.skip("^") else 0.0)
+        units = self.units()
+        if kind:
+            return self.build(start, SITE_KINDS[kind], name, units)
+        if self.skip("@"):
+            return self.build(start, Neuron, name, units, *self.place())
+        return self.build(start, self.channel if isinstance(units, int) else Channel, name, units)
 
-    def parse_logit(self, start: int) -> Objective:
-        self.position = start + len("logit:")
-        several = self.peek() == "["
-        classes: list[int | str] = []
-        while not classes or (several and self.peek() == ","):
-            if several:
-                self.take()
-            match = self.read(
-                _CLASS, 'expected a class: an index, a word, or a label in quotes, logit:"golden retriever"'
-            )
-            classes.append(match[1] or (int(match[0]) if match[0].isdigit() else match[0]))
-        if several:
-            self.expect("]")
-        return self.build(start, Logit, classes if several else classes[0])
+    def place(self) -> tuple[int, int] | tuple[None, None]:
+        if self.skip("centre"):
+            return None, None
+        row = self.integer("expected @centre, or a row and a column: @3,4")
+        self.expect(",", "expected ',' and a column, as in @3,4")
+        return row, self.integer("expected a column, as in @3,4")
 
-    def parse_direction(self, start: int, name: str) -> Objective:
-        opening = self.read(_VECTOR, "expected a vector, as in direction:features.12:[1, 0.5, -2]").start()
-        self.position = opening
-        end = _find_closing(self.text, opening) or opening
-        vector = self.evaluate(self.text[opening : end + 1], "expected numbers with commas between [ and ]")
-        self.position = end + 1
-        power = self.match(_POWER)
-        return self.build(start, Direction, name, vector, float(power[1]) if power else 0.0)
+    def classes(self) -> int | str | list[int | str]:
+        """A class by its index or its label, or the list that a list of classes and ranges stands for."""
+        classes = list[int | str]()
 
-    def parse_units(self) -> int | list[int]:
-        match = self.read(_UNITS, "expected a channel, 17, or one for each image, [3, 14, 15]")
-        numbers = [int(n) for n in re.findall(r"\d+", match[0])]
-        return numbers if match[0].startswith("[") else numbers[0]
+        def read() -> None:
+            if self.at_number() or self.token == ":":
+                self.add_units(classes)
+            else:
+                expected = 'expected a class: an index, a word, or a label in quotes, logit:"golden retriever"'
+                classes.append(self.name(expected))
 
-    def build(self, start: int, make: Any, *args: Any) -> Objective:
-        """``make(*args)``; the message of an error marks ``start``."""
-        try:
-            return make(*args)
-        except FeaturevizError as error:
-            self.position = start
-            self.fail(str(error))
+        if self.token != "[":
+            read()
+            return classes[0]
+        self.listed(read)
+        return classes
 
-    def evaluate(self, literal: str, expected: str) -> list[Any]:
-        try:
-            return ast.literal_eval(literal)
-        except (SyntaxError, ValueError):
-            self.fail(expected)
+    def vector(self) -> list[Any]:
+        if self.token != "[":
+            self.fail("expected a vector, as in direction:features.12:[1, 0.5, -2]")
+        return self.listed(self.vector if self.following == "[" else self.signed)
 
-    def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """The match at ``position``, which goes to its end, or None."""
-        match = pattern.match(self.text, self.position)
-        self.position = match.end() if match else self.position
-        return match
+    # ------------------------------------------------------------------------------------------------------------ calls
+    def call(self) -> Objective:
+        start, name = self.index, self.take()
+        if name not in self.functions:
+            hint = "Pass it: parse(text, {name: function or class})."
+            error = unknown("objective function", shorten(name, 100), self.functions, hint)
+            self.fail(str(error), start, UnknownFunction)
+        args, keywords = list[Any](), dict[str, Any]()
 
-    def read(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
-        """The match after spaces; an error if there is none."""
-        self.peek()
-        return self.match(pattern) or self.fail(expected)
+        def read() -> None:
+            if self.token != ")":
+                self.separated(lambda: self.argument(args, keywords))
 
-    def peek(self) -> str:
-        while self.position < len(self.text) and self.text[self.position].isspace():
-            self.position += 1
-        return self.text[self.position : self.position + 1]
+        self.enclosed("()", read)
+        made = self.build(start, self.functions[name], *args, **keywords)
+        if not isinstance(made, Objective):
+            self.fail(f"{name} gave {show(made)}; expected an objective", start)
+        return made
 
-    def take(self) -> str:
-        sign = self.peek()
-        self.position += 1
-        return sign
-
-    def expect(self, sign: str, message: str = "") -> None:
-        if self.peek() != sign:
-            self.fail(message or f"expected {sign!r}")
-        self.position += 1
-
-    def fail(self, message: str) -> NoReturn:
-        raise SpecError(f"{message}\n  {self.text}\n  {' ' * self.position}^ position {self.position}") from None
+    def argument(self, args: list[Any], keywords: dict[str, Any]) -> None:
+        """Read ``value`` or ``name=value``."""
+        if self.following != "=":
+            if keywords:
+                self.fail("expected name=value, as before")
+            args.append(self.value(word=not args))
+            return
+        if not self.token.isidentifier() or self.token in keywords:
+            self.fail("expected a name that was not given before '='")
+        name = self.take()
+        self.index += 1
+        keywords[name] = self.value()
 
 
-def _find_closing(text: str, opening: int) -> int | None:
-    """The index of the bracket that closes the one at ``opening``; None if there is none."""
-    depth = 0
-    for i in range(opening, len(text)):
-        depth += (text[i] in "([") - (text[i] in ")]")
-        if depth == 0:
-            return i
-    return None
+def _multiply(weight: float, factors: list[Objective]) -> Objective:
+    return combine([(weight, factors[0] if len(factors) == 1 else Product(factors))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -15,20 +14,23 @@ from torch import nn
 from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.optimizers import Adam, MakeOptimizer
 from featureviz.ascent.runtime import Runtime
-from featureviz.errors import InvalidInput, NonFinite
+from featureviz.checks import SEEDS, VIEWS, flag, instance, whole, wholes
+from featureviz.checks import STEPS as MOST_STEPS
+from featureviz.errors import NonFinite
 from featureviz.image.base import Size
 from featureviz.image.start import Start, describe_start, start_images
 from featureviz.network.in_force import interventions_on
 from featureviz.network.model import TappedModel, tapped
+from featureviz.network.surroundings import own_surroundings
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import Goal, as_objective
-from featureviz.rendering.held_out import evaluate
+from featureviz.rendering.held_out import evaluate_made
 from featureviz.rendering.presets import STEPS
 from featureviz.rendering.rendering import Rendering
 from featureviz.rendering.run import Run, join_runs, run_ascent
 from featureviz.rendering.shards import Devices, copy_to_devices, run_side_by_side, split_images
-from featureviz.surroundings import own_surroundings
-from featureviz.transform import robust
+from featureviz.rng import number_images
+from featureviz.transform.pipeline import list_transforms
 
 
 @own_surroundings
@@ -80,22 +82,26 @@ def render(
     (torch.Size([1, 3, 64, 64]), torch.Size([2, 1]))
     """
     goal, models = as_objective(objective), copy_to_devices(tapped(model), device)
-    here, pipeline = models[0], list(robust() if transforms is None else transforms)
-    optimizer, runtime, wanted = optimizer or Adam(), runtime or Runtime(), set(snapshots)
-    _check_options(optimizer, steps, views, wanted)
+    here, pipeline, optimizer = models[0], list_transforms(transforms), Adam() if optimizer is None else optimizer
+    steps, views = whole("steps", steps, 0, MOST_STEPS), whole("views", views, 1, VIEWS)
+    seed, wanted = whole("seed", seed, *SEEDS), set(wholes("snapshots", snapshots, 0, steps))
+    runtime, progress = instance("runtime", runtime or Runtime(), Runtime), flag("progress", progress)
+    image_ids = None if image_ids is None else wholes("image_ids", image_ids)
     start = start_images(image, goal.n, size, seed=seed, image_ids=image_ids, channels=here.channels)
+    image_ids = number_images(len(start), image_ids)
     shards = split_images(models, goal, start, image_ids)
     ascents = [
         Ascent(
-            shard.model, shard.objective, shard.image, transforms=copy.deepcopy(pipeline) if i else pipeline,
+            shard.model, shard.objective, shard.image, transforms=pipeline,
             views=views, steps=steps, optimizer=optimizer, seed=seed, image_ids=shard.image_ids, runtime=runtime,
         )
-        for i, shard in enumerate(shards)
+        for shard in shards
     ]  # fmt: skip
     label = goal.spec if len(goal.spec) < 40 else f"{goal.spec[:37]}..."
     labels = [label if progress else None, *[None] * (len(shards) - 1)]
     works = [partial(run_ascent, a, steps, wanted, label) for a, label in zip(ascents, labels, strict=True)]
     made = join_runs(run_side_by_side(works, [shard.model for shard in shards]))
+    held_out, stop = evaluate_made(here, goal, made.images, seed=seed, image_ids=image_ids)
     specs = tuple(goal.select([i]).spec for i in range(len(made.images)))
     if made.unmoved:
         still = ", ".join(specs[i] for i in made.unmoved[:4]) + (", ..." if len(made.unmoved) > 4 else "")
@@ -108,31 +114,17 @@ def render(
     rendering = Rendering(
         images=made.images,
         scores=made.scores,
-        held_out=evaluate(here, goal, made.images, seed=seed, image_ids=image_ids),
+        held_out=held_out,
         specs=specs,
         recipe=_make_recipe(here, goal, made, image_ids, pipeline, optimizer, runtime)
         | {"seed": seed, "views": views, "steps": steps, **describe_start(image, here.channels)},
         snapshots=made.snapshots,
-        interrupted=isinstance(made.stopped, KeyboardInterrupt),
+        interrupted=isinstance(made.stopped, KeyboardInterrupt) or stop is not None,
     )
     if isinstance(made.stopped, NonFinite):
         made.stopped.rendering = rendering
         raise made.stopped
     return rendering
-
-
-def _check_options(optimizer: MakeOptimizer, steps: int, views: int, snapshots: set[int]) -> None:
-    if not callable(optimizer):
-        raise InvalidInput(
-            f"optimizer={optimizer!r} was given; expected fv.Adam(0.05), or a function such as"
-            " lambda leaves: torch.optim.NAdam(leaves, lr=0.1)"
-        )
-    for name, value, least in (("steps", steps, 0), ("views", views, 1)):
-        if value < least:
-            raise InvalidInput(f"{name}={value} was given; expected at least {least}")
-    if snapshots and not 0 <= min(snapshots) <= max(snapshots) <= steps:
-        given = f"snapshots={sorted(snapshots)} was given for {steps} steps"
-        raise InvalidInput(f"{given}; expected steps from 0 to {steps}")
 
 
 def _make_recipe(
@@ -143,7 +135,7 @@ def _make_recipe(
     interventions = [i.text for i in interventions_on(model.key)]
     return {
         "spec": goal.spec, "model": model.name, **({"interventions": interventions} if interventions else {}),
-        "image_ids": list(range(len(made.images)) if image_ids is None else image_ids), "steps done": len(made.scores),
+        "image_ids": image_ids, "steps done": len(made.scores),
         "image": made.parameterization, "size": list(made.images.shape[-2:]), "input": model.size,
         "transforms": [repr(t) for t in pipeline],
         "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from featureviz.errors import InvalidInput
-from featureviz.network.activations import Rows
+from featureviz.ascent.microbatch import Microbatch, halved, microbatches
+from featureviz.checks import SEEDS, VIEWS, whole
+from featureviz.errors import InvalidInput, out_of_memory
+from featureviz.image.picture import Picture, check_pictures
+from featureviz.network.activations import Activations
+from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel, tapped
+from featureviz.network.surroundings import own_surroundings
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.gate_leaves import Gate, GatedChannel, GateValue
-from featureviz.objectives.goals import Goal, as_objective, prepare
+from featureviz.objectives.goals import Goal, as_objective, prepare, score_views
 from featureviz.objectives.quadrant import GateContrast, Quadrant
-from featureviz.rng import HELD_OUT, Rng
-from featureviz.transform import Pipeline, robust
+from featureviz.rng import HELD_OUT, Rng, number_images
+from featureviz.transform import Pipeline
 
 CHUNK = 64  # views in one forward
 
@@ -34,53 +40,124 @@ class HeldOut:
     gates: tuple[dict[str, Tensor], ...]
     logits: tuple[dict[str, Tensor], ...]
 
+    @classmethod
+    def empty(cls, n: int) -> HeldOut:
+        """Of ``n`` images that were not judged: on no views."""
+        return cls(torch.zeros(0, n, dtype=torch.float32, device="cpu"), ({},) * n, ({},) * n)
 
+
+@own_surroundings
 def evaluate(
     model: TappedModel,
     objective: Goal,
-    images: Tensor,
+    images: Picture,
     *,
     draws: int = 16,
     transforms: Iterable[nn.Module] | None = None,
     seed: int = 0,
-    image_ids: Sequence[int] | None = None,
+    image_ids: Iterable[int] | None = None,
 ) -> HeldOut:
     """Score ``images`` ``[N,C,H,W]`` in [0,1] on ``draws`` random views of each that no ascent has used.
 
     Args:
         model: the network.
         objective: an objective, a spec, or a list of either, one an image.
-        images: what is scored.
+        images: what is scored; one ``[C,H,W]`` too.
         draws: random views of each image.
         transforms: of the views; ``fv.transform.robust()`` if left out, whatever the images were made with, so that
             scores can be compared.
         seed: of the views.
         image_ids: the number of each image, which with the seed decides its views; 0, 1, 2... if left out.
 
+    A few views go through the network at once, and fewer where memory is full.
+
     >>> import featureviz as fv
     >>> evaluate(fv.load("embedded"), "features.6:3", torch.rand(2, 3, 96, 96)).scores.shape
     torch.Size([16, 2])
     """
     model, objective = tapped(model), prepare(as_objective(objective), model)
-    pipeline = Pipeline(robust() if transforms is None else transforms).to(model.device)
-    size = model.input_size((images.shape[-2], images.shape[-1]))
-    if image_ids is not None and len(image_ids) != len(images):
-        raise InvalidInput(f"image_ids={list(image_ids)} was given for {len(images)} images; expected one each")
-    keys = torch.arange(len(images)) if image_ids is None else torch.tensor(image_ids)
-    scores, gates, logits = list[Tensor](), list[dict[str, Tensor]](), list[dict[str, Tensor]]()
-    with torch.no_grad():
-        for rows in torch.arange(len(images)).split(len(images) if objective.across_batch else max(1, CHUNK // draws)):
-            goals = [_find_gates(objective.select([i])) for i in rows.tolist()]
-            read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
-            layers = dict.fromkeys([*objective.layers, *read])
-            rng = Rng(seed, keys[rows], draws, model.device, step=HELD_OUT)
-            views = pipeline(images[rows].to(model.device).float(), rng, size)
-            activations = model(views, tuple(layers), Rows.make(rows.tolist(), draws, model.device))
-            scores.append(objective(activations).view(-1, draws).cpu())
-            for goal, part in zip(goals, activations.per_image(), strict=True):
-                gates.append({gate.spec: gate.value(part).float().cpu() for gate in goal})
-                logits.append({gate.spec: gate(part).float().cpu() for gate in goal})
-    return HeldOut(torch.cat(scores).T.contiguous(), tuple(gates), tuple(logits))
+    images, draws = check_pictures(images, model.channels), whole("draws", draws, 1, VIEWS)
+    n, ids = len(images), number_images(len(images), image_ids)
+    if objective.n not in (1, n):
+        raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
+    check_batch(model.key, n)
+    judge = _Judge(model, objective, images, Pipeline(transforms).to(model.device))
+    rng = Rng(whole("seed", seed, *SEEDS), ids, draws, model.device, step=HELD_OUT)
+    together = objective.across_batch or interventions_across_batch(model.key)
+    at_once = (n, draws) if together else (max(1, CHUNK // draws), min(draws, CHUNK))
+    while True:
+        try:
+            return judge.judge_all(microbatches(rng, n, *at_once, model.device))
+        except Exception as error:
+            smaller = None if together else halved(*at_once)
+            if not out_of_memory(error) or smaller is None:
+                raise
+        at_once = smaller
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()  # after the except: the error's traceback holds on to tensors
+
+
+def evaluate_made(
+    model: TappedModel, objective: Goal, images: Tensor, **options: Any
+) -> tuple[HeldOut, KeyboardInterrupt | None]:
+    """``evaluate`` for images that an ascent has made, which nothing here may lose; and the Ctrl-C that ended it.
+
+    After Ctrl-C, or an error, which becomes a warning, there are no scores.
+    """
+    try:
+        return evaluate(model, objective, images, **options), None
+    except KeyboardInterrupt as stop:
+        return HeldOut.empty(len(images)), stop
+    except Exception as error:  # whatever the network, the objective or a transform raises
+        reason = f"{type(error).__name__}: {error}"
+        warnings.warn(f"the images could not be scored on held-out views: {reason}", RuntimeWarning, stacklevel=2)
+        return HeldOut.empty(len(images)), None
+
+
+@final
+@dataclass(frozen=True)
+class _Judge:
+    """Scores images on views, part by part."""
+
+    model: TappedModel
+    objective: Objective
+    images: Tensor
+    pipeline: Pipeline
+
+    @torch.no_grad()
+    def judge_all(self, parts: list[Microbatch]) -> HeldOut:
+        n, draws = len(self.images), parts[-1].views.stop
+        scores = torch.zeros(n, draws, dtype=torch.float32, device="cpu")
+        read: list[dict[Gate, list[tuple[Tensor, Tensor]]]] = [
+            {gate: [] for gate in _find_gates(self.objective.select([i]))} for i in range(n)
+        ]
+        for part in parts:
+            numbers, views = range(part.images.start, part.images.stop), part.rows.views
+            goals = [list(read[i]) for i in numbers]
+            activations, score = self._score(part, goals)
+            scores[part.images, part.views] = score.view(-1, views).cpu()
+            for i, own in zip(numbers, activations.per_image(), strict=True):
+                for gate, values in read[i].items():
+                    values.append((gate.value(own).float().cpu(), gate(own).float().cpu()))
+        gates, logits = (
+            tuple({gate.spec: torch.cat([v[k] for v in values]) for gate, values in of.items()} for of in read)
+            for k in (0, 1)
+        )
+        return HeldOut(scores.T.contiguous(), gates, logits)
+
+    def _score(self, part: Microbatch, goals: list[list[Gate]]) -> tuple[Activations, Tensor]:
+        images, size = self.images[part.images].to(self.model.device), self._size
+        views = self.pipeline(images, part.rng.restart(), size)
+        read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
+        activations = self.model(views, tuple(dict.fromkeys([*self.objective.layers, *read])), part.rows)
+        score = score_views(self.objective, activations)
+        if not bool(score.isfinite().all()):
+            self.pipeline.check(images, part.rng.restart(), size)  # names a transform that is the reason
+        return activations, score
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.model.input_size((self.images.shape[-2], self.images.shape[-1]))
 
 
 def _find_gates(goal: Objective) -> list[Gate]:

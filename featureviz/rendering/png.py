@@ -125,7 +125,7 @@ def make_contact_sheet(images: Sequence[Tensor] | Tensor, columns: int | None = 
     (c, h, w), n = shown[0].shape, len(shown)
     columns = min(n, columns or round(n**0.5 + 0.49))
     rows = -(-n // columns)
-    sheet = torch.ones(c, rows * (h + GAP) - GAP, columns * (w + GAP) - GAP)
+    sheet = torch.ones(c, rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, dtype=torch.float32, device="cpu")
     for i, image in enumerate(shown):
         y, x = (i // columns) * (h + GAP), (i % columns) * (w + GAP)
         sheet[:, y : y + h, x : x + w] = image

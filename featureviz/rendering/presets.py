@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from featureviz.ascent.optimizers import Adam, LinearCooldown
+from featureviz.checks import STEPS as MOST_STEPS
+from featureviz.checks import whole
 
 STEPS = 512  # of a render; Lucid's default
 LOOK_STEPS = 128  # enough to see what a unit responds to: gate cards and galleries of many units
@@ -22,4 +24,4 @@ def fast(steps: int = 64) -> dict[str, Any]:
     >>> fv.render(model, "features.6:3", **fv.fast(4), size=64, progress=False).scores.shape
     torch.Size([4, 1])
     """
-    return {"steps": steps, "optimizer": Adam(LinearCooldown(0.05), betas=(0.5, 0.999))}
+    return {"steps": whole("steps", steps, 0, MOST_STEPS), "optimizer": Adam(LinearCooldown(0.05), betas=(0.5, 0.999))}

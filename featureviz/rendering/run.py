@@ -14,8 +14,8 @@ from tqdm import tqdm
 from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.cuda_graph import stepper
 from featureviz.errors import NonFinite
+from featureviz.network.surroundings import postponed_interrupts
 from featureviz.rendering.shards import Worker
-from featureviz.surroundings import postponed_interrupts
 
 
 @final

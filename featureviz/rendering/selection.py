@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featureviz.errors import InvalidInput, NonFinite
-from featureviz.network.model import TappedModel
+from featureviz.checks import MOST, whole
+from featureviz.errors import NonFinite
+from featureviz.network.model import TappedModel, tapped
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import Goal, as_objective
 from featureviz.rendering.entry import render
-from featureviz.rendering.held_out import evaluate
+from featureviz.rendering.held_out import evaluate, evaluate_made
 from featureviz.rendering.rendering import Rendering
+from featureviz.rendering.shards import copy_to_devices
 
 FAR = 1_000_003  # between the seeds of two renders, so that neighbouring seeds do not share one
 
@@ -37,25 +39,34 @@ def best_of(n: int, model: TappedModel, objective: Goal, *, seed: int = 0, **opt
     >>> picture.recipe["best of"], len(picture.recipe["seeds"])
     (2, 1)
     """
-    if n < 1:
-        raise InvalidInput(f"n={n} was given; expected at least 1 render to choose from")
-    goal, best = as_objective(objective), None
+    n, seed, goal, best = whole("n", n, 1, MOST), whole("seed", seed, -(2**62), 2**62), as_objective(objective), None
+    here = copy_to_devices(tapped(model), options.get("device"))[0]  # copied once, and the images are judged there too
     for own in (seed + i * FAR for i in range(n)):
         try:
-            made = render(model, goal, seed=own, **options)
+            made = render(here, goal, seed=own, **options)
+            made = replace(made, recipe=made.recipe | {"best of": n, "seed": seed, "seeds": [own] * len(made)})
+            if best is None or made.interrupted:
+                best = made if best is None else replace(best, interrupted=True)
+            else:
+                best = _better(best, made, here, goal, seed)
         except NonFinite as error:
-            error.rendering = error.rendering if best is None else best
+            error.rendering = error.rendering if best is None else _judged(best, here, goal, seed)
             raise
-        made = replace(made, recipe=made.recipe | {"best of": n, "seed": seed, "seeds": [own] * len(made)})
-        if best is None or made.interrupted:
-            best = made if best is None else replace(best, interrupted=True)
-        else:
-            best = _better(best, made, model, goal, seed)
+        except KeyboardInterrupt:
+            if best is None:
+                raise
+            best = replace(best, interrupted=True)
         if best.interrupted:
             break
     assert best is not None
+    return _judged(best, here, goal, seed)
+
+
+def _judged(best: Rendering, model: TappedModel, goal: Objective, seed: int) -> Rendering:
+    """With held-out scores of the images that were chosen."""
     ids = best.recipe["image_ids"]
-    return replace(best, held_out=evaluate(model, goal, best.images, seed=seed, image_ids=ids))
+    held_out, stop = evaluate_made(model, goal, best.images, seed=seed, image_ids=ids)
+    return replace(best, held_out=held_out, interrupted=best.interrupted or stop is not None)
 
 
 def _better(first: Rendering, second: Rendering, model: TappedModel, goal: Objective, seed: int) -> Rendering:

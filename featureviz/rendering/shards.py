@@ -6,20 +6,23 @@ import copy
 import math
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar, final
+from typing import Any, NamedTuple, TypeVar, final
 
 import torch
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
 from featureviz.image import Parameterization
+from featureviz.network.in_force import interventions_on
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
+from featureviz.rng import number_images
 
 Device = torch.device | str | None
 Devices = Device | Sequence[torch.device | str]
@@ -34,7 +37,7 @@ class Shard:
     model: TappedModel
     objective: Objective
     image: Parameterization
-    image_ids: Sequence[int] | None
+    image_ids: list[int]
 
 
 def copy_to_devices(model: TappedModel, device: Devices) -> list[TappedModel]:
@@ -42,11 +45,11 @@ def copy_to_devices(model: TappedModel, device: Devices) -> list[TappedModel]:
 
     A device that is named twice gets two copies, so that threads share nothing. Several GPUs have not been tried yet.
     """
-    wanted: list[Device] = [device] if device is None or isinstance(device, (str, torch.device)) else list(device)
+    wanted: list[Any] = [device] if isinstance(device, str) or not isinstance(device, Iterable) else [*device]
     if wanted == ["cuda:all"]:
         wanted = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if not wanted:
-        raise InvalidInput(f"device={device!r} names no device that is here; give one, such as 'cpu'")
+        raise InvalidInput(f"device={show(device)} names no device that is here; give one, such as 'cpu'")
     copies: list[TappedModel] = []
     for one in wanted:
         twin = model.on(one)
@@ -55,12 +58,12 @@ def copy_to_devices(model: TappedModel, device: Devices) -> list[TappedModel]:
 
 
 def split_images(
-    models: Sequence[TappedModel], objective: Objective, image: Parameterization, image_ids: Sequence[int] | None = None
+    models: Sequence[TappedModel], objective: Objective, image: Parameterization, image_ids: Iterable[int] | None = None
 ) -> list[Shard]:
     """Split the images among the models, in order and as evenly as possible.
 
-    An image depends on its own number alone, so the images are the same as on one device. If the objective looks at
-    the whole batch, this is not true: then the first model gets all images, with a warning.
+    An image depends on its own number alone, so the images are the same as on one device. If the objective or an
+    intervention looks at the whole batch, this is not true: then the first model gets all images, with a warning.
 
     >>> import featureviz as fv
     >>> model = fv.load("embedded")
@@ -69,21 +72,23 @@ def split_images(
     >>> [(shard.objective, len(shard.image), shard.image_ids) for shard in shards]
     [(features.6:3, 1, [0]), (features.6:[1, 4], 2, [1, 2])]
     """
-    n, count = len(image), min(len(models), len(image))
-    if objective.across_batch and count > 1:
+    n, count, ids = len(image), min(len(models), len(image)), number_images(len(image), image_ids)
+    if objective.n not in (1, n):
+        raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
+    together = [objective.spec] if objective.across_batch else []
+    together += [i.text for i in interventions_on(models[0].key) if i.across_batch]
+    if together and count > 1:
         warnings.warn(
-            f"{objective.spec} looks across the batch, so the batch cannot be split: one device renders all images",
+            f"{together[0]} looks across the batch, so the batch cannot be split: one device renders all images",
             RuntimeWarning,
             stacklevel=2,
         )
         count = 1
     if count == 1:
-        return [Shard(models[0], objective, image, image_ids)]
-    if objective.n not in (1, n) or len(image_ids or range(n)) != n:
-        raise InvalidInput(f"{objective.spec} and image_ids={image_ids} were given for {n} images; expected one each")
+        return [Shard(models[0], objective, image, ids)]
     bounds = [i * n // count for i in range(count + 1)]
     return [
-        Shard(model, objective.select(range(i, j)), select_images(image, range(i, j)), list(image_ids or range(n))[i:j])
+        Shard(model, objective.select(range(i, j)), select_images(image, range(i, j)), ids[i:j])
         for model, i, j in zip(models, bounds, bounds[1:], strict=False)
     ]
 
@@ -151,13 +156,18 @@ def run_side_by_side(works: Sequence[Callable[[Worker], T]], models: Sequence[Ta
             raise
 
     with ThreadPoolExecutor(len(works), thread_name_prefix="featureviz") as pool:
-        futures = [pool.submit(copy_context().run, do, i) for i in range(len(works))]
+        futures = list[Future[T]]()
         try:
+            for number in range(len(works)):
+                futures.append(pool.submit(copy_context().run, do, number))
             while wait(futures, timeout=0.2).not_done:
                 pass  # Python handles Ctrl-C between two waits, whichever thread got the signal
-        except KeyboardInterrupt:
-            barrier.stop()
-            wait(futures)
+        except BaseException as error:
+            barrier.stop()  # then the pool waits for its threads
+            if not isinstance(error, KeyboardInterrupt):
+                raise
     if errors:
         raise errors[0]
+    if len(futures) < len(works):
+        raise KeyboardInterrupt  # some have not begun
     return [future.result() for future in futures]

@@ -17,7 +17,7 @@ class Transform(nn.Module, ABC):
     """A random change of an image that a robust activation survives: abstract.
 
     ``draw`` is the only random part; it returns tensors with one row for each view. ``transform`` is deterministic and
-    keeps the size. ``capturable`` says that neither of them synchronises with the host.
+    keeps shape, type and device. ``capturable`` says that neither of them synchronises with the host.
     """
 
     capturable = True

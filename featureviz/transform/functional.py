@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FAR = 1e9  # entries of a matrix: with those that are larger or not finite grid_sample reads outside of the image
+
 
 def translation(dx: Tensor, dy: Tensor) -> Tensor:
     """Show at (x, y) what is at (x + dx, y + dy): ``[M]``, ``[M]`` to ``[M,3,3]``."""
@@ -35,10 +37,15 @@ def rotation(degrees: Tensor, size: tuple[int, int]) -> Tensor:
 def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample ``[M,C,H,W]`` with the matrices ``[M,3,3]`` to ``[M,C,h,w]``: bilinear, mirrored beyond the edges.
 
-    A grey or black border would enter the global pooling that gates read.
+    A grey or black border would enter the global pooling that gates read. A view whose matrix is not finite is NaN.
     """
-    grid = _make_grid(matrix.to(images.dtype), size)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    matrix = matrix.to(images.dtype)
+    near = matrix.nan_to_num(0.0, 0.0, 0.0).clamp(-FAR, FAR)
+    views = F.grid_sample(
+        images, _make_grid(near, size), mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    broken = (near != matrix).flatten(1).any(1)
+    return views.add_(torch.zeros_like(near[:, 0, 0]).masked_fill(broken, torch.nan)[:, None, None, None])
 
 
 def shrink(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import final
 
 import torch
@@ -11,13 +14,15 @@ from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
 from featureviz.transform.base import Draw, Transform
 
+_LENT = Lock()  # torch's generators belong to the process, so one thread at a time seeds them
+
 
 @final
 class Kornia(Transform):
     """A kornia augmentation, applied to one view at a time.
 
-    Kornia draws from torch's global generator, and some of its draws are shared by a batch. So each view has its own
-    seed and is transformed alone, and the global generator is restored afterwards. This is slower and not capturable.
+    Kornia draws from torch's global generators, and some of its draws are shared by a batch. So each view has its own
+    seed and is transformed alone, and the generators are restored afterwards. This is slower and not capturable.
     """
 
     capturable = False
@@ -31,9 +36,10 @@ class Kornia(Transform):
 
     def transform(self, images: Tensor, draw: Draw) -> Tensor:
         rows = []
-        with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
+        with _lent_generators(images.device) as generators:
             for row, seed in zip(images.split(1), draw[0].tolist(), strict=True):
-                torch.manual_seed(seed)
+                for generator in generators:
+                    generator.manual_seed(seed)
                 out = self.module(row)
                 if not isinstance(out, Tensor) or out.shape != row.shape:
                     shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -43,3 +49,20 @@ class Kornia(Transform):
                     )
                 rows.append(out)
         return torch.cat(rows)
+
+
+@contextmanager
+def _lent_generators(device: torch.device) -> Iterator[list[torch.Generator]]:
+    """The global generators of the CPU and of ``device``, to be seeded; afterwards they are as they were."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    elif device.type == "mps":
+        generators.append(torch.mps._get_default_mps_generator())
+    with _LENT:
+        states = [generator.get_state() for generator in generators]
+        try:
+            yield generators
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)

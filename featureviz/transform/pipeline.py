@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import entries, show
 from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
 from featureviz.transform import functional
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.kornia import Kornia
+from featureviz.transform.warps import robust
 
 
 @final
@@ -21,50 +24,112 @@ class Pipeline(nn.Module):
 
     The matrices of all warps are multiplied and the image is resampled once, directly to ``size``; pixelwise
     transforms are applied after that. Any other transform ends this: warps after it are a second resampling.
-    ``kornia.augmentation`` modules are accepted.
+    ``kornia.augmentation`` modules are accepted. All are copied, so what the caller gave is never moved or changed.
+
+    Raises ``InvalidInput`` that names the transform, if one breaks its contract.
 
     >>> from featureviz.transform import Jitter, Rotate
     >>> Pipeline([Jitter(8), Rotate(5)])(torch.rand(2, 3, 32, 32), Rng(0, 2, views=4), (24, 24)).shape
     torch.Size([8, 3, 24, 24])
     """
 
-    def __init__(self, transforms: Iterable[Transform | nn.Module] = ()) -> None:
+    def __init__(self, transforms: Iterable[nn.Module] | None = ()) -> None:
         super().__init__()
-        self.transforms = nn.ModuleList(_as_transform(t) for t in transforms)
-
-    @property
-    def capturable(self) -> bool:
-        return all(t.capturable for t in self._transforms())
+        given = list_transforms(transforms)
+        try:
+            self.transforms = nn.ModuleList(copy.deepcopy(given))
+        except Exception as error:  # whatever a copy of the caller's own class raises
+            raise InvalidInput(f"the transforms {show(given)} cannot be copied: {error}") from error
 
     def forward(self, images: Tensor, rng: Rng, size: tuple[int, int]) -> Tensor:
+        return self._make_views(images, rng, size, look=False)
+
+    def check(self, images: Tensor, rng: Rng, size: tuple[int, int]) -> None:
+        """Raise ``InvalidInput`` that names the transform whose views are not finite; synchronises with the host."""
+        self._make_views(images, rng, size, look=True)
+
+    def _make_views(self, images: Tensor, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:
         full = (images.shape[-2], images.shape[-1])
         images = functional.shrink(images, size)
         if rng.views > 1:
             images = images.repeat_interleave(rng.views, 0)  # [M,C,H,W]
         for warps, others in self._stages():
-            images = _resample(images, [warp.matrix(rng, full) for warp in warps], size)
+            images = _resample(images, [_matrix(warp, rng, full, look=look) for warp in warps], size)
             for transform in others:
-                images = transform.transform(images, transform.draw(rng, size))
+                images = _transformed(transform, images, rng, size, look=look)
         return images
 
     def _stages(self) -> list[tuple[list[Warp], list[Transform]]]:
         """Stages of one resampling each: its warps, and the transforms after it. The first may have no warps."""
         stages: list[tuple[list[Warp], list[Transform]]] = [([], [])]
-        for transform in self._transforms():
+        for transform in self.transforms:
             warps, others = stages[-1]
-            if not isinstance(transform, Warp):
+            if isinstance(transform, Warp):
+                if all(isinstance(t, Pixelwise) for t in others):
+                    warps.append(transform)
+                else:
+                    stages.append(([transform], []))
+            elif isinstance(transform, Transform):
                 others.append(transform)
-            elif all(isinstance(t, Pixelwise) for t in others):
-                warps.append(transform)
-            else:
-                stages.append(([transform], []))
         return stages
 
-    def _transforms(self) -> list[Transform]:
-        return [t for t in self.transforms if isinstance(t, Transform)]
+
+def list_transforms(transforms: Iterable[nn.Module] | None) -> list[Transform]:
+    """The transforms that a caller gave, checked: ``robust()`` for None, and kornia's made ours.
+
+    >>> list_transforms(None)
+    [Jitter(8), Scale(0.9, 1.1), Rotate(10), Jitter(4)]
+    """
+    if transforms is None:
+        return robust()
+    return [_as_transform(t) for t in entries("transforms", transforms, of="transforms")]
 
 
-def _resample(images: Tensor, matrices: list[Tensor], size: tuple[int, int]) -> Tensor:
+def _matrix(warp: Warp, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:
+    """The warp's matrices ``[M,3,3]``, checked."""
+    matrix, rows = warp.matrix(rng, size), len(rng)
+    fits = isinstance(matrix, Tensor) and matrix.shape == (rows, 3, 3) and matrix.is_floating_point()
+    if not fits or matrix.device != rng.device:
+        raise InvalidInput(
+            f"{type(warp).__name__}.matrix gave {_describe(matrix)}; expected [{rows},3,3] of floats on {rng.device}"
+        )
+    if look:
+        _check_finite(warp, "matrix", matrix)
+    return matrix.float()
+
+
+def _transformed(transform: Transform, images: Tensor, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:
+    """What a transform makes of views ``[M,C,h,w]``, checked."""
+    draw, rows, name = transform.draw(rng, size), len(rng), type(transform).__name__
+    if not isinstance(draw, tuple) or not all(isinstance(d, Tensor) and d.shape[:1] == (rows,) for d in draw):
+        parts = [_describe(d) for d in draw] if isinstance(draw, (tuple, list)) else _describe(draw)
+        raise InvalidInput(f"{name}.draw gave {parts}; expected a tuple of tensors with {rows} rows, one for each view")
+    views = transform.transform(images, draw)
+    same = isinstance(views, Tensor) and (views.shape, views.dtype, views.device) == (
+        images.shape, images.dtype, images.device,
+    )  # fmt: skip
+    if not same:
+        raise InvalidInput(
+            f"{name}.transform turned {_describe(images)} into {_describe(views)}; a transform must keep the size, the"
+            " type and the device: add a resize to it"
+        )
+    if images.requires_grad and torch.is_grad_enabled() and not views.requires_grad:
+        raise InvalidInput(f"{name}.transform passes no gradient to the image; expected a differentiable function")
+    if look:
+        _check_finite(transform, "transform", views)
+    return views
+
+
+def _check_finite(transform: Transform, method: str, tensor: Tensor) -> None:
+    if not bool(tensor.isfinite().all()):
+        raise InvalidInput(f"{type(transform).__name__}.{method} gave values that are not finite; expected finite ones")
+
+
+def _describe(value: Any) -> str:
+    return f"{list(value.shape)} of {value.dtype} on {value.device}" if isinstance(value, Tensor) else show(value)
+
+
+def _resample(images: Tensor, matrices: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     if matrices:
         total = matrices[0]
         for matrix in matrices[1:]:
@@ -80,7 +145,8 @@ def _as_transform(transform: Any) -> Transform:
         return transform
     if isinstance(transform, nn.Module) and any(c.__module__.startswith("kornia.") for c in type(transform).__mro__):
         return Kornia(transform)
+    made = f"; make one: {transform.__name__}(...)" if isinstance(transform, type) else ""
     raise InvalidInput(
-        f"a transform of type {type(transform).__name__} was given; expected a featureviz Transform or a"
-        " kornia.augmentation module"
+        f"{show(transform)} was given for a transform; expected a featureviz Transform or a kornia.augmentation module"
+        f"{made}"
     )

@@ -6,7 +6,9 @@ from typing import final
 
 from torch import Tensor
 
+from featureviz.checks import finite, whole
 from featureviz.errors import InvalidInput
+from featureviz.image.base import CHANNELS
 from featureviz.rng import Rng
 from featureviz.transform.base import Draw, Pixelwise
 
@@ -17,10 +19,7 @@ class Noise(Pixelwise):
 
     def __init__(self, sd: float = 0.02, channels: int = 3) -> None:
         super().__init__()
-        self.channels = channels
-        if not sd >= 0:
-            raise InvalidInput(f"Noise got sd={sd}; expected at least 0")
-        self.sd = float(sd)
+        self.sd, self.channels = finite("sd", sd, 0, 1e6), whole("channels", channels, 1, CHANNELS)
 
     def draw(self, rng: Rng, size: tuple[int, int]) -> Draw:
         return (rng.normal((self.channels, *size)),)

@@ -7,10 +7,12 @@ from typing import final
 import torch
 from torch import Tensor
 
-from featureviz.errors import InvalidInput
+from featureviz.checks import finite
 from featureviz.rng import Rng
 from featureviz.transform.base import Transform, Warp
 from featureviz.transform.functional import rotation, scaling, translation
+
+MAGNIFIED = 1e3  # the most, in either direction
 
 
 @final
@@ -19,7 +21,7 @@ class Jitter(Warp):
 
     def __init__(self, pixels: float) -> None:
         super().__init__()
-        self.pixels = float(_check_minimum(0, pixels, "pixels"))
+        self.pixels = finite("pixels", pixels, 0, 1e6)
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         # Half of the pixels, in units of half the width, is pixels / width.
@@ -34,7 +36,8 @@ class Scale(Warp):
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
-        self.low, self.high = float(_check_minimum(1e-3, low, "low")), float(_check_minimum(low, high, "high"))
+        self.low = finite("low", low, 1 / MAGNIFIED, MAGNIFIED)
+        self.high = finite("high", high, self.low, MAGNIFIED)
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         factor = rng.uniform(self.low, self.high)
@@ -47,7 +50,7 @@ class Rotate(Warp):
 
     def __init__(self, degrees: float) -> None:
         super().__init__()
-        self.degrees = float(_check_minimum(0, degrees, "degrees"))
+        self.degrees = finite("degrees", degrees, 0, 360)
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         return rotation(rng.uniform(-self.degrees, self.degrees), size)
@@ -59,19 +62,12 @@ class Flip(Warp):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise InvalidInput(f"Flip got p={p}; expected a probability in [0, 1]")
-        self.p = float(p)
+        self.p = finite("p", p, 0, 1)
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         u = rng.uniform()
-        return scaling(torch.where(u < self.p, -1.0, 1.0), torch.ones_like(u))
-
-
-def _check_minimum(minimum: float, value: float, name: str) -> float:
-    if not value >= minimum:
-        raise InvalidInput(f"{name}={value} was given; expected at least {minimum:g}")
-    return value
+        one = torch.ones_like(u)
+        return scaling(torch.where(u < self.p, -one, one), one)
 
 
 def robust() -> list[Transform]:

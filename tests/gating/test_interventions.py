@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ import featureviz as fv
 from featureviz.errors import InvalidInput, UnknownName
 from featureviz.lab import GateStatistics
 from featureviz.network.in_force import interventions_on
+from featureviz.rendering.shards import copy_to_devices, split_images
 from tests.conftest import TinySE
 
 SITE = "se"
@@ -126,7 +128,7 @@ def test_a_copy_is_clamped_inside_the_block_and_nowhere_else(tiny: fv.TappedMode
     [
         (lambda m: fv.clamp(m, "s", 1.0), UnknownName, "nearest: 'se'"),
         (lambda m: fv.clamp(m, SITE, 1.0, units=8), InvalidInput, "8 channels: 0 to 7"),
-        (lambda m: fv.clamp(m, SITE, 1.0, units=[-1]), InvalidInput, "expected an index from 0"),
+        (lambda m: fv.clamp(m, SITE, 1.0, units=[-1]), InvalidInput, "expected a whole number from 0"),
         (lambda m: fv.resample(m, SITE, [0, 2]), InvalidInput, "from 0 to 1"),
         (lambda m: fv.clamp(nn.ReLU(), SITE, 1.0), InvalidInput, "fv.wrap"),
     ],
@@ -137,11 +139,85 @@ def test_bad_requests_are_explained(tiny: fv.TappedModel, change, error: type, t
     assert interventions_on(tiny.key) == ()
 
 
-def test_a_wrong_number_of_values_or_images_is_explained(tiny: fv.TappedModel) -> None:
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda m: fv.clamp(m, SITE, torch.ones(7)), "7 numbers were given for 'se', a block of 8 gates"),
+        (lambda m: fv.scale(m, SITE, [1.0, 2.0]), "2 numbers were given"),
+        (lambda m: fv.shift(m, SITE, np.zeros(9)), "9 numbers were given"),
+        (lambda m: fv.clamp(m, SITE, float("nan")), r"value=nan was given; expected a finite number"),
+        (lambda m: fv.scale(m, SITE, np.inf), "factor=inf"),
+        (lambda m: fv.shift(m, SITE, torch.full((8,), torch.nan)), "expected finite numbers"),
+        (lambda m: fv.clamp(m, SITE, "open"), "value='open'"),
+        (lambda m: fv.clamp(m, SITE, None), "value=None"),
+        (lambda m: fv.clamp(m, SITE, True), "value=True"),
+        (lambda m: fv.clamp(m, SITE, ["a"] * 8), "expected a number, or one for each gate"),
+        (lambda m: fv.clamp(m, SITE, torch.ones(8, dtype=torch.bool)), "expected finite numbers"),
+        (lambda m: fv.clamp(m, 3, 1.0), "sites=3 was given"),
+        (lambda m: fv.clamp(m, [SITE, None], 1.0), "expected the name of a gated block"),
+        (lambda m: fv.mean_ablate(m, SITE, None), "natural=None was given; expected fv.lab.GateStatistics"),
+        (lambda m: fv.resample(m, SITE, [0.5, 1]), r"order\[0\]=0.5"),
+        (lambda m: fv.resample(m, SITE, []), r"order=\[\]"),
+        (lambda m: fv.resample(m, SITE, 3), "order=3"),
+    ],
+)
+def test_values_and_orders_are_checked_before_anything_runs(tiny: fv.TappedModel, change, text: str) -> None:
+    with pytest.raises(InvalidInput, match=text), change(tiny):
+        pass
+    assert interventions_on(tiny.key) == ()
+
+
+@pytest.mark.parametrize(
+    "value", [0.25, np.float32(0.25), np.full(8, 0.25), [0.25] * 8, (0.25,) * 8, torch.tensor(0.25), np.array(0.25)]
+)
+def test_numbers_of_any_kind_are_values(tiny: fv.TappedModel, value: object) -> None:
+    with fv.clamp(tiny, SITE, value):  # pyright: ignore[reportArgumentType]
+        assert activate(tiny, VALUE)[VALUE].unique().tolist() == [0.25]
+
+
+def test_a_gradient_flows_to_a_value(tiny: fv.TappedModel) -> None:
+    value = torch.tensor(0.5, requires_grad=True)
+    with fv.scale(tiny, SITE, value):
+        output = tiny(views(), ["output"])["output"].sum()
+    assert torch.autograd.grad(output, value)[0].abs() > 0
+
+
+# ------------------------------------------------------------------------------------------------------------ resample
+@pytest.mark.parametrize("n", [1, 3, 4, 6])
+def test_an_order_is_of_images_not_of_rows(tiny: fv.TappedModel, n: int) -> None:
+    """Four rows are two images of two views, or four images: only the batch tells."""
+    with fv.resample(tiny, SITE, [1, 0]), pytest.raises(InvalidInput, match=f"order of 2 images; the batch has {n}"):
+        activate(tiny, VALUE, n=n)
+
+
+def test_a_batch_whose_images_exchange_gates_is_judged_whole(tiny: fv.TappedModel) -> None:
+    """Six images of 16 views are more than one chunk."""
+    images, order = views(6), [1, 2, 3, 4, 5, 0]
+    plain = fv.evaluate(tiny, fv.GateValue(SITE, 3), images).scores
+    with fv.resample(tiny, SITE, order):
+        exchanged = fv.evaluate(tiny, fv.GateValue(SITE, 3), images).scores
+        with pytest.raises(InvalidInput, match="order of 6 images; the batch has 2"):
+            fv.evaluate(tiny, fv.GateValue(SITE, 3), images[:2])
+    assert torch.allclose(exchanged, plain[:, order])
+
+
+def test_images_that_exchange_gates_are_not_shared_among_devices(tiny: fv.TappedModel) -> None:
+    image = fv.PixelImage(2, 24)
+    with fv.resample(tiny, SITE, [1, 0]), pytest.warns(RuntimeWarning, match="resample se"):
+        shards = split_images(copy_to_devices(tiny, ["cpu", "cpu"]), fv.Channel("conv", 1), image)
+    assert [len(shard.image) for shard in shards] == [2]
+    assert len(split_images(copy_to_devices(tiny, ["cpu", "cpu"]), fv.Channel("conv", 1), image)) == 2
+
+
+def test_a_recipe_names_each_kind_of_intervention(tiny: fv.TappedModel) -> None:
+    natural = GateStatistics.measure(tiny, views(8))
     with (
-        fv.clamp(tiny, SITE, torch.ones(7)),
-        pytest.raises(InvalidInput, match="7 numbers were given for a block of 8"),
+        fv.mean_ablate(tiny, SITE, natural),
+        fv.scale(tiny, SITE, [1.0] * 8),
+        fv.shift(tiny, SITE, np.float64(0.5), units=[1, 2]),
+        fv.resample(tiny, SITE, np.array([1, 0])),
+        fv.stop_gradient(tiny, SITE),
     ):
-        activate(tiny, VALUE)
-    with fv.resample(tiny, SITE, [1, 0]), pytest.raises(InvalidInput, match="order of 2 images; a batch of 3"):
-        activate(tiny, VALUE)
+        texts = [i.text for i in interventions_on(tiny.key)]
+    assert texts == ["mean_ablate se", "scale se 8 numbers", "shift se:[1, 2] 0.5", "resample se [1, 0]",
+                     "stop_gradient se"]  # fmt: skip

@@ -163,7 +163,7 @@ def main_map(result: object) -> Tensor:
         (torch.rand(1, 24, 24), "\\[1, 24, 24\\]"),
         (torch.rand(24, 24), "\\[24, 24\\]"),
         (torch.rand(0, 3, 24, 24), "\\[0, 3, 24, 24\\]"),
-        ([0.5], "a list was given for a picture"),
+        ([0.5], r"images=\[0\.5\]"),
     ],
 )
 def test_bad_images(tiny: fv.TappedModel, call: str, images: Tensor, text: str) -> None:

@@ -76,7 +76,7 @@ class HoldsOne(nn.Module):
 
 @pytest.mark.parametrize("make", [CopiesAsItself, HoldsOne, lambda: nn.Sequential(HoldsOne())])
 def test_a_network_that_copies_as_itself_is_refused(make: type[nn.Module]) -> None:
-    with pytest.raises(ModelError, match="CopiesAsItself cannot be copied.*remove CopiesAsItself.__deepcopy__"):
+    with pytest.raises(ModelError, match=r"CopiesAsItself cannot be copied.*remove CopiesAsItself.__deepcopy__"):
         fv.wrap(make())
 
 
@@ -112,7 +112,7 @@ def test_a_forward_that_runs_the_callers_modules_is_refused(use: str) -> None:
         "in forward_fn, a part": lambda twin, x: twin.head(net.bn(twin.conv(x))),
     }  # fmt: skip
     before = state(net)
-    with pytest.raises(ModelError, match="not those of the copy.*its first argument"):
+    with pytest.raises(ModelError, match=r"not those of the copy.*its first argument"):
         fv.render(fv.wrap(net, size=16, forward_fn=functions[use]), "head:1", **R)
     assert all(same(before[k], v) for k, v in state(net).items())
 

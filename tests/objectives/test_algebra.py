@@ -1,14 +1,18 @@
 """The algebra of objectives, their specs, and the activations that each leaf reads."""
 
+import copy
+import math
 import pickle
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.errors import InvalidInput, SpecError, UnknownName
+from featureviz.errors import FeaturevizError, InvalidInput, UnknownName
 from featureviz.network.axes import Axes
 from featureviz.objectives.goals import merge_per_image, prepare
 
@@ -141,12 +145,48 @@ def test_leaves_compute_their_formula(acts: fv.Activations) -> None:
 
 
 def test_units_may_be_numpy_or_torch_integers() -> None:
-    import numpy as np
-
     assert repr(fv.Channel("a", np.int64(3))) == "a:3"  # pyright: ignore[reportArgumentType]
     assert repr(fv.Channel("a", torch.tensor(3))) == "a:3"  # pyright: ignore[reportArgumentType]
     assert repr(fv.Gate("a", torch.arange(3))) == "gate:a:[0, 1, 2]"  # pyright: ignore[reportArgumentType]
     assert repr(fv.Logit(np.arange(2))) == "logit:[0, 1]"  # pyright: ignore[reportArgumentType]
+
+
+NO_UNITS = [
+    -1, 1 << 31, 10**5000, 1.5, math.nan, True, None, "3", b"3", [], [[1]], [1.0], [True, False], {}, object(),
+    np.array([1.5]), np.bool_(True), torch.tensor([True, False]), torch.tensor(1.5), torch.ones(3), 1j,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", NO_UNITS, ids=lambda unit: type(unit).__name__)
+def test_what_is_no_unit_is_an_error(unit: Any) -> None:
+    for kind in (fv.Channel, fv.Neuron, fv.Gate, fv.PreGate, lambda _, unit: fv.Logit(unit)):
+        if unit == "3" and not isinstance(kind, type):
+            continue  # a label
+        with pytest.raises(InvalidInput, match=r"expected (an index|a whole number)|no class"):
+            kind("a", unit)
+    for place in ((unit, 2), (2, unit)):
+        with pytest.raises(InvalidInput, match=r"expected (an index|a whole number) from 0|expected both"):
+            fv.Neuron("a", 1, *place)
+
+
+@pytest.mark.parametrize("layer", [3, None, b"a", ["a"], fv.Channel("a", 1)], ids=lambda layer: type(layer).__name__)
+def test_a_layer_is_named_by_text(layer: Any) -> None:
+    for kind in (fv.Channel, fv.Neuron, fv.Gate, fv.Bottleneck, fv.Direction, lambda name, _: fv.DeepDream(name)):
+        with pytest.raises(InvalidInput, match="expected its name"):
+            kind(layer, [1])
+
+
+NO_VECTORS = [
+    [math.nan], [math.inf, 1], [1e39], [1j], ["a"], [[1, 2], [3]], [], [[]], 3, None, {}, np.array([2, 1j]),
+    torch.zeros(2, dtype=torch.cfloat), np.array([1j]), torch.zeros(1, 1, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("vector", NO_VECTORS, ids=lambda vector: type(vector).__name__)
+def test_what_is_no_direction_is_an_error(vector: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"expected numbers, \[C\] or \[N,C\]"):
+        fv.Direction("a", vector)
+    assert repr(fv.Direction("a", np.arange(3.0)[::-1])) == "direction:a:[2, 1, 0]"  # pyright: ignore
 
 
 def test_tensor_arguments_are_buffers(acts: fv.Activations) -> None:
@@ -169,74 +209,6 @@ def test_many_units_are_one_gather() -> None:
     assert merge_per_image([one]) is one
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("features.12:17", "features.12:17"),
-        (" features.12 : 17", "features.12:17"),
-        ("2*0:5 - 0.5*1.conv:4", "2*0:5 - 0.5*1.conv:4"),
-        ("-gate:features.12.block.2:17", "-gate:features.12.block.2:17"),
-        ("3 * (a:1 - b:2) / 2", "1.5*a:1 - 1.5*b:2"),
-        ("- -a:1", "a:1"),
-        ("2*3*a:1", "6*a:1"),
-        ("a:1 + 2 - 1", "a:1 + 1"),
-        ("a:1@3,4 * (b:2@centre + 1)", "a:1@3,4*(b:2@centre + 1)"),
-        ("logit:207", "logit:207"),
-        ("logit:pug", 'logit:"pug"'),
-        ('logit:["golden retriever", 3]', 'logit:["golden retriever", 3]'),
-        ("[a:1, -b:2,c:3@1,2]", "[a:1, -b:2, c:3@1,2]"),
-        ("a:[1, 2,3]", "a:[1, 2, 3]"),
-        ("direction:a:[1,-2.5,3e-3]^2", "direction:a:[1, -2.5, 0.003]^2"),
-        ("1e-3*deepdream:a.b", "0.001*deepdream:a.b"),
-        ("2*(a:1*b:2)", "2*(a:1*b:2)"),
-        ("-(a:1*b:2)", "-(a:1*b:2)"),
-        ('"conv-1":3 - gate:"my block":007', '"conv-1":3 - gate:"my block":7'),
-        ('"gate value:a.b":3@1,2', '"gate value:a.b":3@1,2'),
-        ("sparse(conv, 3, 0.5) - sparse(conv, 1)", "sparse(conv, 3, 0.5) - sparse(conv, 1, 0.1)"),
-    ],
-)
-def test_specs_are_parsed(text: str, expected: str) -> None:
-    assert repr(fv.parse(text, {"sparse": sparse})) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "position", "message"),
-    [
-        ("", 0, "expected an objective"),
-        ("features.12", 11, "expected ':' and a channel"),
-        ("features.12:", 12, "expected a channel, 17"),
-        ("features.12:x", 12, "expected a channel, 17"),
-        ("a:1 b:2", 4, "expected the end"),
-        ("a:1 +", 5, "expected an objective"),
-        ("(a:1", 4, "expected ')'"),
-        ("[a:1, b:2", 9, "expected ']'"),
-        ("a:1 / b:2", 5, "a number other than 0"),
-        ("a:1 / 0", 5, "a number other than 0"),
-        ("2", 0, "a number alone"),
-        ("logit:", 6, "expected a class"),
-        ("direction:a:1", 12, "expected a vector"),
-        ("direction:a:[[1,2],[3]]", 0, "expected"),
-        ("sparse(conv, 3", 0, "close this call"),
-        ("sparse(conv, x)", 12, "expected numbers"),
-        ("sparse(conv)", 0, "missing a required argument"),
-        ("a:[1, 2] + b:[1, 2, 3]", 0, "different numbers of images"),
-    ],
-)
-def test_a_wrong_spec_marks_its_position(text: str, position: int, message: str) -> None:
-    with pytest.raises((SpecError, InvalidInput)) as caught:
-        fv.parse(text, {"sparse": sparse})
-    assert message in str(caught.value)
-    if isinstance(caught.value, SpecError):
-        assert f"position {position}" in str(caught.value)
-
-
-def test_an_unknown_function_gets_the_nearest_name() -> None:
-    with pytest.raises(UnknownName, match="nearest: 'sparse'"):
-        fv.parse("spars(conv, 1)", {"sparse": sparse})
-    assert getattr(sparse, "__name__", "") == "sparse"
-    assert sparse.__doc__ == "Reward one unit, penalise the layer."
-
-
 BAD: list[tuple[Any, str]] = [
     (lambda a: fv.Channel("conv", 6)(a), r"channel 6 of 'conv' .* it has 6: 0 to 5"),
     (lambda a: fv.Channel("conv", [1, 2])(a), "2 units of 'conv' for image 2"),
@@ -247,11 +219,11 @@ BAD: list[tuple[Any, str]] = [
     (lambda a: fv.Logit("golden retrievr")(a), "nearest: 'golden retriever'"),
     (lambda a: fv.Logit("ant")(fv.Activations({"output": a["output"]}, a.rows)), "no labels"),
     (lambda a: fv.Logit(0)(fv.Activations({"output": a["conv"]}, a.rows)), r"not logits \[M,K\]"),
-    (lambda a: fv.PerImage([fv.Logit(1)])(a), "image 2 has none"),
-    (lambda a: fv.Channel("conv", -1), "an index from 0"),
-    (lambda a: fv.Channel("conv", []), "an index from 0"),
+    (lambda a: fv.PerImage([fv.Logit(1), fv.Logit(2)])(a), "image 2 has none"),
+    (lambda a: fv.Channel("conv", -1), "(an index|a whole number) from 0"),
+    (lambda a: fv.Channel("conv", []), "(an index|a whole number) from 0"),
     (lambda a: fv.Neuron("conv", 1, 2), "both, from 0, or neither"),
-    (lambda a: fv.Direction("conv", torch.zeros(2, 2, 2)), r"expected \[C\] or \[N,C\]"),
+    (lambda a: fv.Direction("conv", torch.zeros(2, 2, 2)), r"expected numbers, \[C\] or \[N,C\]"),
     (lambda a: fv.Logit([]), "got no class"),
     (lambda a: fv.PerImage([]), "at least one objective"),
     (lambda a: fv.PerImage([fv.Channel("conv", [1, 2])]), "each for a single image"),
@@ -267,10 +239,76 @@ def test_bad_input_is_explained(make: Any, message: str, acts: fv.Activations) -
         make(acts)
 
 
-def test_combining_with_nonsense_is_a_type_error() -> None:
-    for make in (lambda: fv.Logit(1) + "a", lambda: fv.Logit(1) * None, lambda: fv.Logit(1) / True):
-        with pytest.raises(TypeError, match="expected an objective or a number"):
+NONSENSE = ["a", None, True, b"1", [1.0], math.nan, math.inf, -math.inf, 1j, 10**400, np.float32("nan"), torch.ones(2)]
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=lambda value: repr(value)[:20])
+def test_combining_with_nonsense_is_a_type_error(value: Any) -> None:
+    a = fv.Logit(1)
+    calls = (lambda: a + value, lambda: a - value, lambda: a * value, lambda: a / value, lambda: value * a)
+    for make in calls:
+        with pytest.raises(TypeError, match="expected an objective or a number") as caught:
             make()
+        assert isinstance(caught.value, FeaturevizError)
+    with pytest.raises(InvalidInput, match=r"power=.* expected a finite number"):
+        fv.Direction("a", [1.0], value)
+
+
+@pytest.mark.parametrize("two", [2, 2.0, np.int8(2), np.float32(2), torch.tensor(2), torch.tensor(2.0), Fraction(2)])
+def test_numbers_of_numpy_and_torch_are_numbers(two: Any) -> None:
+    a = fv.Channel("a", 1)
+    for objective in (two * a, a * two, a / (1 / two)):
+        assert repr(objective) == "2*a:1"
+    assert repr(a + two) == repr(two + a) == "a:1 + (2)"
+    assert repr(two - a) == "-a:1 + (2)"
+
+
+def test_a_weight_that_overflows_is_an_error() -> None:
+    for make in (lambda a: 1e300 * (1e300 * a), lambda a: a / 5e-324, lambda a: 1e200 * (a + 1e200)):
+        with pytest.raises(InvalidInput, match=r"expected a finite number|a number that is finite"):
+            make(fv.Channel("a", 1))
+
+
+def test_products_are_flat_and_nesting_has_a_limit(acts: fv.Activations) -> None:
+    a = fv.Channel("fc", 1)
+    product = a * a * (a * a)
+    assert repr(product) == "fc:1*fc:1*fc:1*fc:1"
+    assert torch.allclose(product(acts), a(acts) ** 4)
+    nested: fv.Objective = a
+    for _ in range(25):
+        nested = (nested + 1) * a
+    with pytest.raises(InvalidInput, match="expected at most 50"):
+        nested + 1
+    for whole in (copy.deepcopy(nested), pickle.loads(pickle.dumps(nested)), fv.parse(repr(nested))):
+        assert torch.equal(whole(acts), nested(acts))
+
+
+def test_one_objective_in_a_list_is_for_any_number_of_images(acts: fv.Activations) -> None:
+    goal, alone = fv.Channel("fc", 1) - 2, fv.PerImage([fv.Channel("fc", 1) - 2])
+    assert alone.n == goal.n == 1
+    assert torch.equal(alone(acts), goal(acts))
+    for image in (0, 1, 7):
+        assert repr(alone.select([image])) == repr(goal)
+        assert torch.equal((2 * alone).select([image])(acts), 2 * goal(acts))
+
+
+SEVERAL = {
+    "channels": fv.Channel("conv", [3, 0, 5]),
+    "neurons": fv.Neuron("conv", [1, 2, 3]),
+    "directions": fv.Direction("conv", [[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]]),
+    "labels": fv.Logit([1, "ant", 2]),
+    "per image": fv.PerImage([fv.Channel("conv", 1), -fv.Channel("fc", 2), 2 * fv.Logit(3)]),
+    "sum": 2 * fv.Channel("conv", [3, 0, 5]) + 1,
+    "product": fv.Channel("conv", [3, 0, 5]) * fv.Logit(1),
+}
+
+
+@pytest.mark.parametrize("goal", SEVERAL.values(), ids=SEVERAL.keys())
+def test_images_that_an_objective_has_not_are_an_error(goal: fv.Objective) -> None:
+    for images in ([3], [-1], [0, 3], [], [0.5], [10**400], None):
+        with pytest.raises(InvalidInput, match="image"):
+            goal.select(images)  # pyright: ignore[reportArgumentType]
+    assert goal.select([2, 0]).n == 2
 
 
 def test_a_label_is_resolved_wherever_it_occurs() -> None:

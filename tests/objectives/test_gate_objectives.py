@@ -1,11 +1,16 @@
 """The objectives on a gated block: value, channel, bottleneck, contrast and quadrants."""
 
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 import featureviz as fv
-from featureviz.errors import FeaturevizError, InvalidInput
+from featureviz.errors import FeaturevizError, InvalidInput, SpecError
 from featureviz.lab import GateStatistics
 from tests.conftest import TinySE
 
@@ -55,10 +60,10 @@ def test_each_reads_its_part_of_the_block(embedded: fv.TappedModel) -> None:
 
 @pytest.mark.parametrize("kind", ["gatevalue", "gated", "pregate", "bottleneck"])
 def test_specs_round_trip_and_select_gives_one_image(kind: str, embedded: fv.TappedModel) -> None:
-    one, several = fv.parse(f"{kind}:{SITE}:5"), fv.parse(f"2*{kind}:{SITE}:[5, 6] - 1")
+    one, several = fv.parse(f"{kind}:{SITE}:5"), fv.parse(f"2*{kind}:{SITE}:[5, 6] - (1)")
     assert fv.parse(one.spec).spec == one.spec == f"{kind}:{SITE}:5"
     assert fv.parse(several.spec).spec == several.spec
-    assert several.select([1]).spec == f"2*{kind}:{SITE}:6 - 1"
+    assert several.select([1]).spec == f"2*{kind}:{SITE}:6 - (1)"
     assert several.n == 2
     rendering = fv.render(embedded, several, steps=1, size=32, progress=False)
     assert rendering.scores.shape == (1, 2)
@@ -149,9 +154,90 @@ def test_a_batch_of_units_equals_each_unit_alone(embedded: fv.TappedModel, natur
         )
 
 
-def test_bad_requests_are_explained(embedded: fv.TappedModel, natural: GateStatistics) -> None:
-    with pytest.raises(InvalidInput, match="expected 'high' or 'low'"):
-        fv.Quadrant(SITE, 0, natural, content="up")
+class Measured(NamedTuple):
+    """The statistics of one block."""
+
+    logit_mean: torch.Tensor
+    logit_sd: torch.Tensor
+    squeeze_sd: torch.Tensor
+    value_mean: torch.Tensor
+
+
+class Statistics(dict[str, Measured]):
+    """Of blocks with any number of gates."""
+
+    def quantile(self, site: str, level: float, *, of: str = "logits") -> torch.Tensor:
+        return self[site].logit_mean + level
+
+
+def statistics(**gates: int) -> Any:
+    return Statistics({name: Measured(*[torch.ones(count)] * 4) for name, count in gates.items()})
+
+
+def test_the_specs_of_contrasts_and_quadrants_hold_their_parameters() -> None:
+    natural = statistics(se=4, **{"0": 4})
+    functions = {kind.__name__: functools.partial(kind, natural=natural) for kind in (fv.GateContrast, fv.Quadrant)}
+    goals = {
+        "GateContrast(se, 3)": fv.GateContrast("se", 3, natural),
+        "GateContrast(se, 3, weight=0.5)": fv.GateContrast("se", 3, natural, weight=0.5),
+        "GateContrast(se, 3, weight=2.0, sign=-1)": fv.GateContrast("se", 3, natural, weight=2, sign=-1),
+        "-GateContrast(se, 3)": -fv.GateContrast("se", 3, natural),
+        'GateContrast("0", [0, 3])': fv.GateContrast("0", [0, 3], natural),
+        'Quadrant(se, 3, content="high", gate="open")': fv.Quadrant("se", 3, natural),
+        'Quadrant(se, [1, 2], content="low", gate="shut", level=0.99)': fv.Quadrant(
+            "se", torch.tensor([1, 2]), natural, content="low", gate="shut", level=0.99  # pyright: ignore
+        ),
+    }  # fmt: skip
+    layers = ("gate:se", "pregate:se", "gate:0", "pregate:0")
+    acts = fv.Activations({layer: torch.randn(2, 4) for layer in layers}, fv.Rows.make(2))
+    for spec, goal in goals.items():
+        for whole in (goal, goal.select([0]) * 2 + 1):
+            again = fv.parse(repr(whole), functions)
+            assert repr(again) == repr(whole)
+            assert torch.equal(again(acts), whole(acts))
+        assert repr(goal) == spec
+        with pytest.raises(SpecError, match="no objective function"):
+            fv.parse(spec)
+
+
+BAD: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda n: fv.GateContrast("se", 4, n), "got unit 4; it has 4: 0 to 3"),
+    (lambda n: fv.GateContrast("se", [0, -1], n), "expected a whole number from 0"),
+    (lambda n: fv.GateContrast("se", 1, n, sign=0), "expected 1 to open the gate or -1 to close it"),
+    (lambda n: fv.GateContrast("se", 1, n, sign=2), "expected 1 to open the gate"),
+    (lambda n: fv.GateContrast("se", 1, n, weight=-1), "weight of at least 0"),
+    (lambda n: fv.GateContrast("se", 1, n, weight=math.nan), "expected a finite number"),
+    (lambda n: fv.GateContrast("one", 0, n), "has one gate and no others"),
+    (lambda n: fv.GateContrast("se", 1, None), "got natural=None"),  # pyright: ignore[reportArgumentType]
+    (lambda n: fv.Quadrant("se", 4, n), "got unit 4; it has 4: 0 to 3"),
+    (lambda n: fv.Quadrant("se", 1, n, content="up"), "expected 'high' or 'low'"),
+    (lambda n: fv.Quadrant("se", 1, n, gate=1), "expected 'high' or 'low', and 'open' or 'shut'"),  # pyright: ignore
+    (lambda n: fv.Quadrant("se", 1, n, level=1), "between 0 and 1"),
+    (lambda n: fv.Quadrant("se", 1, n, level=-0.1), "between 0 and 1"),
+    (lambda n: fv.Quadrant("se", 1, n, level=math.inf), "expected a finite number"),
+    (lambda n: fv.Quadrant(3, 1, n), "expected its name"),  # pyright: ignore[reportArgumentType]
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BAD)
+def test_parameters_of_contrasts_and_quadrants_are_checked(make: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        make(statistics(se=4, one=1))
+
+
+def test_a_contrast_is_of_channel_gates_that_the_statistics_know() -> None:
+    contrast = fv.GateContrast("se", [1, 2], statistics(se=4))
+    for logits in (torch.zeros(2, 5), torch.zeros(2, 1, 6, 6), torch.zeros(3, 4)):
+        with pytest.raises(InvalidInput, match="4 channel gates and 2 images"):
+            contrast(fv.Activations({"gate:se": logits}, fv.Rows.make(len(logits))))
+    model = fv.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), fv.nn.CBAM(8, 4)), size=24)
+    (site,) = [site for site in fv.gates(model).values() if site.spatial]
+    for kind in (fv.GateContrast, fv.Quadrant):
+        with pytest.raises(InvalidInput, match="the gate is spatial"):
+            kind(site, 0, statistics(**{site.name: 1}))
+
+
+def test_bad_requests_are_explained(embedded: fv.TappedModel) -> None:
     with pytest.raises(FeaturevizError, match=r"it has \d+: 0 to"):
         fv.render(embedded, fv.Bottleneck(SITE, 9999), steps=1, size=32, progress=False)
     shipped = fv.lab.natural_gates()

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import featureviz as fv
 import objectives_zoo as zoo
 from featureviz.errors import InvalidInput
 from featureviz.lab import GateStatistics
+from featureviz.rendering import shards
 from featureviz.rendering.shards import Worker, copy_to_devices, run_side_by_side, select_images, split_images
 
 TWO = ["cpu", "cpu"]
@@ -154,6 +156,31 @@ def test_control_c_stops_all_at_the_same_step(tiny: fv.TappedModel) -> None:
     # Both images are those of so many steps; two more rows of scores would be of one image only.
     again = quick(tiny, "[conv:1, conv:1]", steps=len(made.scores))
     assert torch.allclose(made.images[0], again.images[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("submitted", [0, 1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("can't start new thread")])
+def test_control_c_while_threads_begin_leaves_none(
+    monkeypatch: pytest.MonkeyPatch, submitted: int, error: BaseException
+) -> None:
+    submit, calls = shards.ThreadPoolExecutor.submit, list[int]()
+
+    def interrupted(self: Any, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > submitted:
+            raise error
+        return submit(self, *args)
+
+    def work(worker: Worker) -> None:
+        for _ in range(100_000):
+            worker.tick()
+            time.sleep(1e-3)
+
+    before = threading.active_count()
+    monkeypatch.setattr(shards.ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(type(error)):
+        run_side_by_side([work] * 3, [fv.wrap(nn.Identity())] * 3)
+    assert threading.active_count() == before
 
 
 def test_workers_stop_at_one_tick() -> None:

@@ -88,7 +88,7 @@ def test_along_has_a_slope_on_the_wrong_side_and_at_the_mean() -> None:
                                 (torch.ones(2), 1.0, -1.0)]
 )  # fmt: skip
 def test_along_refuses_wrong_directions(vector: torch.Tensor, sd: float, power: float) -> None:
-    with pytest.raises(InvalidInput, match="expected both"):
+    with pytest.raises(InvalidInput, match=r"expected both|power=-1"):
         Along("se", vector, torch.zeros(2), sd, power)
 
 
@@ -273,3 +273,19 @@ def test_an_error_is_one_line(
     assert any(line.startswith(f"{name}: ") for line in message.splitlines())
     assert text in message
     assert not (tmp_path / "out").exists()
+
+
+def test_the_shares_of_the_model_card_are_those_of_a_count(
+    script: Callable[[str], ModuleType], tiny: fv.TappedModel
+) -> None:
+    with torch.no_grad():
+        tiny.net.get_parameter("se.fc2.weight").mul_(60)
+    images = torch.rand(400, 3, 24, 24) * torch.rand(400, 1, 1, 1)
+    natural = GateStatistics.measure(tiny, images, extremes=4)
+    with torch.no_grad():
+        values = tiny(images, ["gate value:se"])["gate value:se"]
+    zero, one = script("train_embedded").measure_ends(natural, "se")
+    assert torch.allclose(zero, (values == 0).float().mean(0), atol=0.02)
+    assert torch.allclose(one, (values == 1).float().mean(0), atol=0.02)
+    assert zero.max() > 0.1
+    assert one.max() > 0.1

@@ -162,8 +162,7 @@ def test_any_kornia_augmentation_is_a_transform() -> None:
     pipeline = Pipeline(
         [Jitter(4), kornia.augmentation.RandomErasing(p=1.0), kornia.augmentation.ColorJiggle(0.2, p=1.0)]
     )
-    assert not pipeline.capturable
-    assert Pipeline(robust()).capturable
+    assert [t.capturable for t in pipeline.transforms] == [True, False, False]
     x = pictures(3).clamp(0, 1).requires_grad_()
     out = pipeline(x, Rng(0, 3, views=2), (24, 24))
     assert out.shape == (6, 3, 24, 24)
@@ -211,3 +210,45 @@ def test_bad_ranges_are_explained() -> None:
     with pytest.raises(InvalidInput, match=r"kornia\.augmentation"):
         Pipeline([torch.nn.ReLU()])
     assert repr(robust()[1]) == "Scale(0.9, 1.1)"
+
+
+# --------------------------------------------------------------------------------------------- what leaves the image
+class Given(Warp):
+    """A warp of the user's with a matrix of their own."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.given = torch.nn.Buffer(matrix)
+
+    def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
+        return self.given.expand(len(rng), -1, -1)
+
+
+def with_entry(value: float) -> Tensor:
+    matrix = torch.eye(3)
+    matrix[0, 2] = value
+    return matrix
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1e38, -3e38, 1e12])
+@pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 2)])
+def test_a_matrix_that_leads_out_of_the_world_gives_nan_and_no_crash(value: float, place: tuple[int, int]) -> None:
+    matrices = torch.eye(3).repeat(4, 1, 1)
+    matrices[2][place] = value
+    x = pictures(1).expand(4, -1, -1, -1).clone().requires_grad_()
+    out = functional.warp(x, matrices, (24, 24))
+    assert out[2].isnan().all()
+    assert torch.equal(out[[0, 1, 3]], functional.warp(x[:3], torch.eye(3).repeat(3, 1, 1), (24, 24)))
+    out[[0, 1, 3]].sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [[Given(with_entry(torch.inf))], [Jitter(4), Given(with_entry(torch.nan))], [Scale(1e-3, 1e-3)] * 20,
+     [Scale(1e3, 1e3)] * 20, [Jitter(1e6)] * 2000],
+)  # fmt: skip
+def test_no_pipeline_reads_outside_of_the_image(stages: list[Transform]) -> None:
+    out = Pipeline(stages)(pictures(), Rng(0, 3, views=2), (24, 24))
+    assert (out.isnan() | (out.abs() <= 1.001)).all()

@@ -14,10 +14,12 @@ from featureviz.lab.attribution.score_function import ScoreFunction, enable_grad
 from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
+from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import GATED, hide_from_modes
 from featureviz.objectives.goals import Goal
 
 
+@own_surroundings
 def grad_cam(model: TappedModel, objective: Goal, images: Tensor, site: str | GateSite) -> Tensor:
     """Where a block's output raises a score: ``relu(sum_c w_c y_c)``, ``w_c = mean_hw ds/dy_c``; ``[N,h,w]``.
 

@@ -11,16 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featureviz.errors import FeaturevizError, InvalidInput, unknown
+from featureviz.checks import whole
+from featureviz.errors import FeaturevizError, unknown
 from featureviz.lab.attribution.paths import GradientPaths, gradient_paths
 from featureviz.lab.attribution.score_function import ScoreFunction, enable_gradients
 from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
+from featureviz.network.surroundings import own_surroundings
 from featureviz.objectives.goals import Goal
 
 GREY, BLACK, BLURRED = BASELINES = ("grey", "black", "blurred")
 PARTS = ("total", "content", "gate")
+POINTS = 2**12  # of a quadrature, the most: their computation takes the cube of so many
 _CHUNK = 32  # images in a forward pass
 _BLUR = 1 / 8  # standard deviation as a share of the height: colours stay, shapes do not
 
@@ -32,6 +35,7 @@ class IntegratedGradients(NamedTuple):
     delta: Tensor
 
 
+@own_surroundings
 def gradient(model: TappedModel, objective: Goal, images: Tensor) -> Tensor:
     """How steeply a score depends on each pixel: ``max_c |ds / dx_c|`` over the colours, ``[N,h,w]``, on the CPU.
 
@@ -51,6 +55,7 @@ def gradient(model: TappedModel, objective: Goal, images: Tensor) -> Tensor:
         return torch.autograd.grad(score(x).sum(), x)[0].abs().amax(1).cpu()
 
 
+@own_surroundings
 def integrated_gradients(
     model: TappedModel, objective: Goal, images: Tensor, *, baseline: str = BLURRED, steps: int = 64
 ) -> IntegratedGradients:
@@ -68,10 +73,10 @@ def integrated_gradients(
         InvalidInput: as ``gradient``; or ``steps`` below 1.
         FeaturevizError: captum is not installed.
     """
-    _check_steps(steps)
-    method, maps, deltas = import_captum("IntegratedGradients"), [], []
+    steps, method, maps, deltas = _check_steps(steps), import_captum("IntegratedGradients"), [], []
     with enable_gradients():
         score = ScoreFunction(model, objective)
+        score.check_alone()
         for number, x in enumerate(fit_images(model, images).split(1)):  # captum makes batches of steps, not of images
             values, delta = method(score.for_image(number)).attribute(
                 x, make_baseline(x, baseline), n_steps=steps, internal_batch_size=_CHUNK, return_convergence_delta=True
@@ -81,6 +86,7 @@ def integrated_gradients(
     return IntegratedGradients(torch.cat(maps).detach().float().cpu(), torch.cat(deltas).detach().float().cpu())
 
 
+@own_surroundings
 def integrated_gradient_paths(
     model: TappedModel, objective: Goal, images: Tensor, site: str | GateSite, *, baseline: str = BLURRED,
     steps: int = 64,
@@ -98,6 +104,7 @@ def integrated_gradient_paths(
     (nodes, weights), maps = _make_quadrature(steps), []
     with enable_gradients():
         score = ScoreFunction(model, objective)
+        score.check_alone()
         for number, x in enumerate(fit_images(model, images).split(1)):
             start, goal = make_baseline(x, baseline), score.for_image(number).objective
             points = (start + nodes.to(x)[:, None, None, None] * (x - start)).clamp(0, 1)
@@ -109,7 +116,7 @@ def integrated_gradient_paths(
 
 def make_baseline(x: Tensor, baseline: str) -> Tensor:
     """The baseline of images ``[N,3,h,w]``, of the same shape."""
-    if baseline not in BASELINES:
+    if not isinstance(baseline, str) or baseline not in BASELINES:
         raise unknown("baseline", baseline, BASELINES)
     return blur(x, _BLUR) if baseline == BLURRED else torch.full_like(x, 0.5 if baseline == GREY else 0.0)
 
@@ -120,7 +127,8 @@ def blur(maps: Tensor, share: float) -> Tensor:
 
     sigma = share * maps.shape[2]
     reach = min(round(3 * sigma), min(maps.shape[2:]) - 1)
-    return gaussian_blur2d(maps, 2 * reach + 1, (sigma, sigma))
+    with maps.device:  # kornia takes the caller's default
+        return gaussian_blur2d(maps, 2 * reach + 1, (sigma, sigma))
 
 
 def import_captum(method: str) -> Any:
@@ -134,13 +142,11 @@ def import_captum(method: str) -> Any:
     return getattr(attr, method)
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise InvalidInput(f"steps={steps} was given; expected at least 1")
+def _check_steps(steps: int) -> int:
+    return whole("steps", steps, 1, POINTS)
 
 
 def _make_quadrature(steps: int) -> tuple[Tensor, Tensor]:
     """The Gauss-Legendre nodes in [0,1] and their weights, which sum to 1."""
-    _check_steps(steps)
-    nodes, weights = (torch.from_numpy(a).float() for a in np.polynomial.legendre.leggauss(steps))
+    nodes, weights = (torch.from_numpy(a).float() for a in np.polynomial.legendre.leggauss(_check_steps(steps)))
     return (nodes + 1) / 2, weights / 2

@@ -14,10 +14,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import entries
+from featureviz.errors import ModelError
 from featureviz.lab.attribution.score_function import ScoreFunction, enable_gradients
 from featureviz.lab.inputs import fit_images
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
+from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import GATE_VALUE, hide_from_modes
 from featureviz.objectives.goals import Goal
 
@@ -67,6 +70,7 @@ def gradient_paths(
     return paths
 
 
+@own_surroundings
 def gradient_path_profile(
     model: TappedModel, objective: Goal, images: Tensor, sites: Iterable[str | GateSite] | None = None, *,
     views: int = 1, seed: int = 0,
@@ -81,7 +85,10 @@ def gradient_path_profile(
     >>> list(profile), profile["features.4.block.2"].gate_share.shape
     (['features.1.block.2', 'features.2.block.2', 'features.3.block.2', 'features.4.block.2'], torch.Size([2]))
     """
-    names = tapped(model).gates if sites is None else [s if isinstance(s, str) else s.name for s in sites]
+    gates = tapped(model).gates
+    names = (
+        list(gates) if sites is None else [gates.resolve(s).name for s in entries("sites", sites, of="gated blocks")]
+    )
     profile: dict[str, GradientPaths] = {}
     with enable_gradients():
         score = ScoreFunction(model, objective, views, seed)
@@ -107,6 +114,11 @@ def _split_gradient(score: ScoreFunction, x: Tensor, name: str) -> tuple[Tensor,
         value = score(x)
     if not replaced:
         return None
+    if len(replaced) > 1:
+        raise ModelError(
+            f"gate {name!r} is computed {len(replaced)} times in one forward, so its gradient has no two parts; give"
+            " another block"
+        )
     ((gates, leaf),) = replaced
     content, slope = torch.autograd.grad(
         value.sum(), [x, leaf], retain_graph=True, allow_unused=True, materialize_grads=True

@@ -9,9 +9,11 @@ from typing import final
 import torch
 from torch import Tensor
 
+from featureviz.checks import SEEDS, VIEWS, whole
 from featureviz.errors import InvalidInput
 from featureviz.network.activations import Rows
 from featureviz.network.copies.redirect import is_redirected
+from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel, tapped
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import Goal, as_objective, prepare
@@ -27,9 +29,8 @@ class ScoreFunction:
     """
 
     def __init__(self, model: TappedModel, objective: Goal, views: int = 1, seed: int = 0) -> None:
-        if views < 1:
-            raise InvalidInput(f"views={views} was given; expected at least 1")
-        self.model, self.views, self.seed = tapped(model), views, seed
+        self.views, self.seed = whole("views", views, 1, VIEWS), whole("seed", seed, *SEEDS)
+        self.model = tapped(model)
         self.objective: Objective = prepare(as_objective(objective), model)
         self.running = model.isolated()
 
@@ -37,7 +38,15 @@ class ScoreFunction:
         """The function whose every row has the objective of image number ``image``."""
         return ScoreFunction(self.model, self.objective.select([image]), self.views, self.seed)
 
+    def check_alone(self) -> None:
+        """Raise ``InvalidInput`` if an image's score depends on other images, so that it cannot be scored alone."""
+        if self.objective.across_batch or interventions_across_batch(self.model.key):
+            raise InvalidInput(
+                "an objective or an intervention looks across the batch; integrated gradients are of one image alone"
+            )
+
     def __call__(self, x: Tensor) -> Tensor:
+        check_batch(self.model.key, len(x))
         rows, size = Rows.make(len(x), self.views, x.device), (x.shape[-2], x.shape[-1])
         if self.views > 1:
             x = Pipeline(robust()).to(x.device)(x, Rng(self.seed, len(x), self.views, x.device), size)

@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featureviz.checks import whole
+from featureviz.errors import InvalidInput
 from featureviz.files import write_bytes
+from featureviz.image.base import SIDE
 from featureviz.rendering.png import encode_png, name_png, to_pixels
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
 
 SHADES = [min(8 * round(v / 8), 255) for v in range(256)]  # 33 levels a channel: the PNG has half the bytes
+PIXELS = 2**29  # of a sheet before it is reduced: 1.5 gigabytes
 WHITE, INK, GREY, FAINT, PALE = (255, 255, 255), (34, 36, 42), (112, 116, 124), (206, 209, 214), (238, 240, 243)
 WARM, COOL = (202, 74, 52), (46, 110, 178)  # for open gates, for shut gates
 
@@ -38,6 +42,12 @@ class Canvas:
     def __init__(self, width: int, height: int, *, scale: int = 2, paper: Color = WHITE) -> None:
         from PIL import Image, ImageDraw  # imported here so that `import featureviz` stays light
 
+        scale = whole("scale", scale, 1, 8)
+        width, height = (whole(n, v, 1, SIDE) for n, v in (("width", width), ("height", height)))
+        if width * height * scale**2 > PIXELS:
+            raise InvalidInput(
+                f"a sheet of {width} x {height} was asked for; it has at most {PIXELS // scale**2:,} pixels"
+            )
         self.width, self.height, self.scale = width, height, scale
         self._sheet = Image.new("RGB", (width * scale, height * scale), paper)
         self._pen = ImageDraw.Draw(self._sheet)

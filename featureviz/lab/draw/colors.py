@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from featureviz.checks import choice, finite, show
 from featureviz.errors import InvalidInput, unknown
 
 DIVERGING = "diverging"
@@ -33,15 +34,18 @@ def colormap(values: Tensor, low: float | None = None, high: float | None = None
     >>> colormap(torch.tensor([[-2.0, 0.0, 1.0]]), name="diverging")[:, 0, 1]  # zero
     tensor([0.9686, 0.9686, 0.9686])
     """
-    if values.ndim not in (2, 3) or not values.numel():
-        raise InvalidInput(f"a map of shape {list(values.shape)} was given; expected [H,W] or [N,H,W], not empty")
+    colours = _colours(name)
+    if not isinstance(values, Tensor) or values.is_meta or values.ndim not in (2, 3) or not values.numel():
+        given = f"of shape {list(values.shape)}" if isinstance(values, Tensor) else show(values)
+        raise InvalidInput(f"a map {given} was given; expected [H,W] or [N,H,W], not empty")
     values = values.detach().float().cpu()
     low, high = limits(values, low, high, name=name)
     middle = 0.5 if name in _SIGNED else 0.0
     share = ((values - low) / (high - low)).clamp(0, 1) if high > low else torch.full_like(values, middle)
     from kornia.color import ApplyColorMap  # imported here because it takes a second
 
-    coloured = ApplyColorMap(_colours(name))(share.view(-1, 1, *values.shape[-2:]))
+    with torch.device("cpu"):
+        coloured = ApplyColorMap(colours)(share.view(-1, 1, *values.shape[-2:]))
     return coloured.view(*values.shape[:-2], 3, *values.shape[-2:])
 
 
@@ -53,10 +57,12 @@ def limits(
     ``share`` is the share of the values between the limits: with 0.99, one value in a hundred lies outside. In a
     colour map for signed numbers, zeros are not counted.
     """
+    low, high = (None if end is None else finite(what, end) for what, end in (("low", low), ("high", high)))
+    share = finite("share", share, 0, 1)
     array = values.detach().float().cpu().numpy()
     if not np.isfinite(array).all():
         raise InvalidInput(f"{int((~np.isfinite(array)).sum())} of {array.size} values to draw are NaN or infinite")
-    if name in _SIGNED:
+    if isinstance(name, str) and name in _SIGNED:
         given = [abs(v) for v in (low, high) if v is not None]
         sizes = np.abs(array[array != 0])  # without the zeros, of which a sparse matrix has many
         reach = max(given) if given else float(np.quantile(sizes, share)) if sizes.size else 0.0
@@ -76,28 +82,27 @@ def overlay(image: Tensor, values: Tensor, alpha: float = 0.5, name: str = "turb
     >>> overlay(torch.zeros(3, 8, 8), torch.rand(2, 2), alpha=0.0).max()
     tensor(0.)
     """
-    if not 0 <= alpha <= 1:
-        raise InvalidInput(f"alpha={alpha} was given; expected 0 (only the image) to 1 (only the map)")
-    if image.ndim != 3 or image.shape[0] != 3 or values.ndim != 2:
-        raise InvalidInput(
-            f"an image of shape {list(image.shape)} and a map of shape {list(values.shape)} were given; expected"
-            " [3,H,W] and [h,w]"
-        )
+    alpha = finite("alpha", alpha, 0, 1)  # from the image alone to the map alone
+    known = all(isinstance(t, Tensor) and not t.is_meta for t in (image, values))
+    if not known or image.ndim != 3 or image.shape[0] != 3 or values.ndim != 2:
+        given = [f"of shape {list(t.shape)}" if isinstance(t, Tensor) else show(t) for t in (image, values)]
+        raise InvalidInput(f"an image {given[0]} and a map {given[1]} were given; expected [3,H,W] and [h,w]")
     wide = interpolate(values.detach().float().cpu()[None, None], image.shape[1:], mode="bilinear", antialias=True)
     return torch.lerp(image.detach().float().cpu(), colormap(wide[0, 0], name=name), alpha)
 
 
 def check_scale(scale: str) -> None:
     """Raise ``InvalidInput`` unless the maps of a picture have colour scales of their own or one for all."""
-    if scale not in ("each", "shared"):
-        raise InvalidInput(f"scale={scale!r} was given; expected 'each' or 'shared'")
+    choice("scale", scale, ("each", "shared"))
 
 
 def _colours(name: str) -> Any:
     from kornia.color import ColorMap, ColorMapType
 
-    if name not in (names := [DIVERGING, *ColorMapType.list()]):
+    names = [DIVERGING, *ColorMapType.list()]
+    if not isinstance(name, str) or name not in names:
         raise unknown("colour map", name, names)
     rgb = [[int(h[i : i + 2], 16) / 255 for i in (0, 2, 4)] for h in _BLUE_TO_RED]
     # An odd number of colours, so that one of them is the middle.
-    return ColorMap(rgb if name == DIVERGING else name, num_colors=255, dtype=torch.float32)
+    with torch.device("cpu"):  # kornia takes the caller's default
+        return ColorMap(rgb if name == DIVERGING else name, num_colors=255, dtype=torch.float32)

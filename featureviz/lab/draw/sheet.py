@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from featureviz.checks import flag, show, whole
 from featureviz.errors import InvalidInput
+from featureviz.image.base import SIDE
 from featureviz.lab.draw.canvas import Canvas, measure_text
 from featureviz.lab.draw.colors import colormap
 
@@ -41,13 +43,25 @@ def draw_sheet(
     >>> draw_sheet([("a", torch.rand(3, 40, 60)), ("b", torch.rand(3, 40, 60))], 2, gap=10).shape
     torch.Size([3, 82, 154])
     """
-    if not panels:
-        raise InvalidInput("no panels were given; expected at least one (title, picture)")
+    if not isinstance(panels, Sequence) or not panels or not all(map(_is_panel, panels)):
+        given = (
+            "no panels were given"
+            if isinstance(panels, Sequence) and not panels
+            else f"panels={show(panels)} was given"
+        )
+        raise InvalidInput(f"{given}; expected at least one (title, picture [3,h,w])")
+    if not isinstance(title, str) or not isinstance(bars, Sequence) or not all(isinstance(b, ColorBar) for b in bars):
+        raise InvalidInput(f"title={show(title)} and bars={show(bars)} were given; expected a text and colour bars")
+    gap, smallest = whole("gap", gap, 0, SIDE), whole("smallest", smallest, 0, SIDE)
+    left, columns = (
+        flag("left", left),
+        whole("columns", round(len(panels) ** 0.5 + 0.49) if columns is None else columns, 1),
+    )
     pictures = [enlarge(picture.detach().float().cpu(), smallest) for _, picture in panels]
     lengths = [_text_width(text) for text, _ in panels]
     dx, dy = (max(lengths) + 6, 0) if left else (0, _FONT + 4 if any(lengths) else 0)
     sizes = [(max(n, dx + p.shape[2]), dy + p.shape[1]) for n, p in zip(lengths, pictures, strict=True)]
-    places, width, height = _arrange(sizes, columns or round(len(panels) ** 0.5 + 0.49), gap)
+    places, width, height = _arrange(sizes, columns, gap)
     head, foot = _MARGIN + (_FONT + 8 if title else 0), _MARGIN + (4 * _FONT + 4 if bars else 0)
     width = max(width, _text_width(title), len(bars) * 200)
     canvas = Canvas(width + 2 * _MARGIN, head + height + foot, scale=1)
@@ -63,6 +77,19 @@ def draw_sheet(
         length = width // len(bars)
         _draw_bar(canvas, bar, _MARGIN + dx + i * length, head + height + _FONT, min(260, length - 2 * _MARGIN))
     return canvas.picture()
+
+
+def _is_panel(panel: Any) -> bool:
+    if not isinstance(panel, tuple | list) or len(panel) != 2:
+        return False
+    title, picture = panel
+    return (
+        isinstance(title, str)
+        and isinstance(picture, Tensor)
+        and picture.ndim == 3
+        and len(picture) == 3
+        and not picture.is_meta
+    )
 
 
 def enlarge(picture: Tensor, smallest: int) -> Tensor:
@@ -82,7 +109,7 @@ def resize_near(pictures: Sequence[Tensor], side: int) -> list[Tensor]:
 
 def join_row(pictures: Sequence[Tensor]) -> Tensor:
     """Pictures ``[3,H,w]`` of one height as one picture, side by side with three white pixels between them."""
-    white = torch.ones(3, pictures[0].shape[1], 3)
+    white = pictures[0].new_ones(3, pictures[0].shape[1], 3)
     return torch.cat([tensor for picture in pictures for tensor in (white, picture)][1:], 2)
 
 
@@ -108,7 +135,9 @@ def _arrange(sizes: Sequence[tuple[int, int]], columns: int, gap: int) -> tuple[
 
 def _draw_bar(canvas: Canvas, bar: ColorBar, x: int, y: int, length: int) -> None:
     canvas.text(x, y, bar.title, _INK, _FONT)
-    strip = colormap(torch.linspace(-1, 1, length).expand(_FONT - 4, -1), name=bar.name)
+    strip = colormap(
+        torch.linspace(-1, 1, length, dtype=torch.float32, device="cpu").expand(_FONT - 4, -1), name=bar.name
+    )
     canvas.image(strip, x, y + _FONT + 5, length, _FONT - 4, shades=False)
     canvas.text(x, y + 2 * _FONT + 4, f"{bar.low + 0.0:.3g}", _GREY, _FONT)
     canvas.text(x + length, y + 2 * _FONT + 4, f"{bar.high:.3g}", _GREY, _FONT, "ra")

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from featureviz.errors import InvalidInput
+from featureviz.checks import SEEDS, entries, finite, whole
 from featureviz.gating.interventions import clamp, mean_ablate, resample
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.image.picture import check_pictures
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.lab.statistics.pictures import BATCH, Source, batches
 from featureviz.network.model import TappedModel, tapped
+from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import OUTPUT
 
 WAYS = ("mean", "one", "shuffled")
@@ -61,6 +63,7 @@ class Ablation:
         return f"{text}  KL {self.divergence:7.4f}  first class differs {self.flipped:6.1%}"
 
 
+@own_surroundings
 def ablate(
     model: TappedModel, pictures: Source, natural: GateStatistics, *, sites: Sequence[str] | None = None,
     layer: str = OUTPUT, seed: int = 0, progress: bool = False,
@@ -79,19 +82,20 @@ def ablate(
     >>> [a.way for a in ablate(model, pictures, natural, sites=["features.9.block.2"])]
     ['mean', 'one', 'shuffled']
     """
-    gates = tapped(model).gates
-    names = list(gates.channelwise) if sites is None else [gates[s].name for s in sites]
+    gates, natural = tapped(model).gates, measured(natural)
+    asked = gates.channelwise if sites is None else entries("sites", sites, of="gated blocks")
+    names = [gates.resolve(site).name for site in asked]
     results: dict[tuple[str, str], Ablation] = {}
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(whole("seed", seed, *SEEDS))
     with torch.no_grad(), tqdm(desc="ablation", disable=not progress, unit="image") as bar:
         for batch in batches(pictures, model.input_size((224, 224))):
             x = batch.images.to(model.device)
-            before = model(x, [layer])[layer]
+            before = model(x, [layer]).views_first(layer)
             order = _shuffle(len(x), generator)
             for site in names:
                 for way, intervention in _interventions(model, site, natural, order).items():
                     with intervention:
-                        after = model(x, [layer])[layer]
+                        after = model(x, [layer]).views_first(layer)
                     new = Ablation.compare(site, way, before, after, scores=layer == OUTPUT and before.ndim == 2)
                     results[site, way] = results[site, way].merge(new) if (site, way) in results else new
             bar.update(len(x))
@@ -111,14 +115,14 @@ class GateAblator:
     """
 
     def __init__(self, model: TappedModel, images: Tensor, layer: str = OUTPUT) -> None:
-        if not len(images):
-            raise InvalidInput("no images were given; expected at least 1 to compare the network on")
-        self.model, self.images, self.layer = tapped(model), images, layer
+        self.model, self.layer = tapped(model), layer
+        self.images = check_pictures(images, model.channels)
         self.before = self._run()
 
     def clamp(self, site: str, unit: int, value: float) -> Ablation:
         """The effect of one gate fixed at ``value``."""
-        with clamp(self.model, site, value, units=[unit]):
+        value = finite("value", value)
+        with clamp(self.model, site, value, units=[whole("unit", unit)]):
             after = self._run()
         scores = self.layer == OUTPUT and self.before.ndim == 2
         return replace(Ablation.compare(site, "clamped", self.before, after, scores=scores), value=value)
@@ -126,7 +130,7 @@ class GateAblator:
     def _run(self) -> Tensor:
         with torch.no_grad():
             outputs = [
-                self.model(images.to(self.model.device), [self.layer])[self.layer].float().cpu()
+                self.model(images.to(self.model.device), [self.layer]).views_first(self.layer).float().cpu()
                 for images in self.images.split(BATCH)
             ]
         return torch.cat(outputs)
@@ -143,7 +147,7 @@ def _interventions(
 
 def _shuffle(n: int, generator: torch.Generator) -> list[int]:
     """A random order in which no image keeps its place."""
-    cycle = torch.randperm(n, generator=generator)
+    cycle = torch.randperm(n, generator=generator, device="cpu")
     order = torch.empty_like(cycle)
     order[cycle] = cycle.roll(1)
     return order.tolist()

@@ -9,6 +9,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from featureviz.checks import SEEDS, STEPS, whole, wholes
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.image import FourierImage
 from featureviz.lab.effects.ablation import Ablation, GateAblator
@@ -25,7 +26,7 @@ from featureviz.lab.gates.reachability import ReachableRange, reachable_range
 from featureviz.lab.gates.weights import GateJacobian, gate_jacobian
 from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.examples import ExampleImage, load_examples
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.lab.statistics.pictures import Source
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
@@ -102,6 +103,7 @@ def make_cards(
     those of every render; ``seed`` is that of the noise, the views and the held-out views. The errors are those of
     ``check_gates``, ``check_statistics`` and ``load_examples``.
     """
+    steps, size, seed = whole("steps", steps, 0, STEPS), whole("size", size, 1), whole("seed", seed, *SEEDS)
     check_gates(model, site, units)
     check_statistics(model, site, natural)
     # Before the renders, because it finds mistakes in the source.
@@ -130,6 +132,7 @@ def make_cards(
 def check_gates(model: TappedModel, site: str, units: Sequence[int]) -> None:
     """Raise ``InvalidInput`` unless the block has these gates and one value for each channel."""
     gate_site = model.gates[site]
+    units = wholes("units", units)
     if gate_site.spatial:
         raise InvalidInput(f"gate {site!r} has one value for each position; expected a block with channel gates")
     check_units(site, units, gate_site.channels)
@@ -137,7 +140,7 @@ def check_gates(model: TappedModel, site: str, units: Sequence[int]) -> None:
 
 def check_statistics(model: TappedModel, site: str, natural: GateStatistics) -> None:
     """Raise ``InvalidInput`` unless the statistics fit the block and contain everything that a card shows."""
-    natural.check_fits(model, site)
+    measured(natural).check_fits(model, site)
     for name in NEEDED:
         natural[site].tensor(name)
 

@@ -12,15 +12,18 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import choice, finite, whole
 from featureviz.errors import InvalidInput
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.naming import quote_layer
 from featureviz.network.activations import Activations
+from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import GATE
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.leaves import Direction
 
 ITERATIONS = 200  # updates of the factorisation
+POWER = 16  # of a cosine: with more of them nothing is left of the score
 
 
 @final
@@ -41,11 +44,12 @@ class Along(Objective):
     def __init__(
         self, site: str, vector: Tensor, mean: Tensor, sd: float, power: float = 0.0, label: str = "direction"
     ) -> None:
+        sd, power = finite("sd", sd), finite("power", power, 0, POWER)
         length = vector.norm()
-        if vector.shape != mean.shape or vector.ndim != 1 or not length > 0 or not sd > 0 or power < 0:
+        if vector.shape != mean.shape or vector.ndim != 1 or not length > 0 or not sd > 0:
             raise InvalidInput(
                 f"Along({site!r}) got a vector {list(vector.shape)} of length {float(length):.3g}, a mean"
-                f" {list(mean.shape)}, sd={sd:.3g} and power={power:g}; expected both [C], the others positive"
+                f" {list(mean.shape)} and sd={sd:.3g}; expected both [C], length and sd positive"
             )
         exponent = f"^{power:g}" if power else ""
         super().__init__([GATE + site], f"along:{quote_layer(site)}:{label}{exponent}")
@@ -78,7 +82,8 @@ class Modes:
 
         It is ``sign * z . v``; with a ``power`` it is ``Along``, which keeps the image on the mode.
         """
-        if not power:
+        mode, sign = whole("mode", mode, 0, len(self) - 1), whole("sign", sign, -1, 1)
+        if not finite("power", power, 0, POWER):
             return Direction(GATE + self.site, sign * self.vectors[mode])
         label = f"{'+' if sign > 0 else '-'}mode {mode}"
         return Along(self.site, sign * self.vectors[mode], self.mean, float(self.sd[mode]), power, label)
@@ -96,6 +101,7 @@ class Modes:
         return len(self.vectors)
 
 
+@own_surroundings
 def modes(natural: GateStatistics, site: str, count: int = 6, *, method: str = "svd") -> Modes:
     """The ``count`` strongest co-gating modes of a block.
 
@@ -108,9 +114,8 @@ def modes(natural: GateStatistics, site: str, count: int = 6, *, method: str = "
     >>> modes(natural, "features.9.block.2", 3).vectors.shape
     torch.Size([3, 320])
     """
-    if method not in ("svd", "nmf"):
-        raise InvalidInput(f"method={method!r} was given; expected 'svd' or 'nmf'")
-    s = natural[site]
+    choice("method", method, ("svd", "nmf"))
+    s, count = measured(natural)[site], whole("count", count)
     covariance = s.logit_covariance.double()
     most = min(len(covariance), natural.count - 1)
     if not 1 <= count <= most:
@@ -128,7 +133,7 @@ def _principal(covariance: Tensor, count: int) -> Tensor:
     """The eigenvectors of the largest eigenvalues, each with the sign for which it opens more than it closes."""
     _, vectors = torch.linalg.eigh(covariance)
     strongest = vectors[:, -count:].T
-    return strongest * torch.where(strongest.sum(1, keepdim=True) < 0, -1.0, 1.0)
+    return strongest * torch.where(strongest.sum(1, keepdim=True) < 0, -1, 1)
 
 
 def _factorise(sample: Tensor, count: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from featureviz.checks import show, whole, wholes
 from featureviz.errors import InvalidInput
 from featureviz.lab.draw.colors import DIVERGING, check_scale, colormap, limits, overlay
 from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_row, resize_near
 from featureviz.lab.inputs import check_units, fit_image
 from featureviz.network.model import TappedModel, tapped
+from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import GATE_VALUE, GATED, PRE_GATE
 
 _SIDE = 84  # pixels: about the size of a map
@@ -51,6 +53,7 @@ class GatedMaps:
         which leave out the most extreme 0.5 %. The bar under a channel shows its gate; a full bar is 1.
         """
         check_scale(scale)
+        columns = whole("columns", columns, 1)
         units = self._choose(channels)
         pairs = torch.stack([self.x[units], self.y[units]], 1)  # [U,2,H,W]
         shared = limits(pairs, share=COLOR_SHARE)
@@ -68,9 +71,10 @@ class GatedMaps:
         return draw_sheet(panels, columns, title=title, bars=bars if scale == "shared" else [])
 
     def _choose(self, channels: int | Sequence[int]) -> list[int]:
-        units = self.order[: max(0, channels)] if isinstance(channels, int) else list(channels)
+        several = isinstance(channels, Iterable) and getattr(channels, "ndim", 1) == 1
+        units = wholes("channels", channels) if several else self.order[: whole("channels", channels, 1)]
         if not units:
-            raise InvalidInput(f"channels={channels} was given; expected at least one channel")
+            raise InvalidInput(f"channels={show(channels)} was given; expected at least one channel")
         check_units(self.site, units, len(self.x))
         return units
 
@@ -78,8 +82,9 @@ class GatedMaps:
         """``picture`` with a bar below: dark up to the gate's value, grey for the rest."""
         if self.gate.ndim > 1:
             return picture
-        bar = torch.full((3, 8, picture.shape[2]), 0.86)
-        bar[:, :, : round(picture.shape[2] * float(self.gate[unit].clamp(0, 1)))] *= torch.tensor(_DARK).view(3, 1, 1)
+        bar = torch.full((3, 8, picture.shape[2]), 0.86, dtype=torch.float32, device="cpu")
+        dark = torch.tensor(_DARK, dtype=torch.float32, device="cpu").view(3, 1, 1)
+        bar[:, :, : round(picture.shape[2] * float(self.gate[unit].clamp(0, 1)))] *= dark
         bar[:, :3] = 1
         return torch.cat([picture, bar], 1)
 
@@ -90,13 +95,14 @@ class GatedMaps:
         if self.gate.ndim > 1:
             gate = resize_near([colormap(self.gate)], _SIDE)
             return "image | gate | both", join_row([image, *gate, overlay(image, self.gate)])
-        steps = torch.linspace(0, len(self.gate) - 1, 2 * width + 3).round().long()
+        steps = torch.linspace(0, len(self.gate) - 1, 2 * width + 3, dtype=torch.float32, device="cpu").round().long()
         levels = self.gate.sort(descending=True).values[steps].clamp(0, 1)
-        dark = torch.linspace(1, 0, height)[:, None] <= levels
-        profile = torch.where(dark, 0.35, 0.93).expand(3, -1, -1)
+        dark = torch.linspace(1, 0, height, dtype=torch.float32, device="cpu")[:, None] <= levels
+        profile = torch.where(dark, 0.35, torch.full_like(levels, 0.93)).expand(3, -1, -1)
         return f"image | all {len(self.gate)} gates, sorted, 0 to 1", join_row([image, profile])
 
 
+@own_surroundings
 def gated_maps(model: TappedModel, site: str, image: Tensor) -> GatedMaps:
     """What a gated block does to one image ``[3,H,W]`` in [0,1]: its maps before and after, and its gates.
 
@@ -107,10 +113,10 @@ def gated_maps(model: TappedModel, site: str, image: Tensor) -> GatedMaps:
     >>> maps.x.shape, maps.gate.shape
     (torch.Size([320, 6, 6]), torch.Size([320]))
     """
-    spatial = tapped(model).gates[site].spatial
-    network_input = fit_image(model, image)
+    gate_site = tapped(model).gates.resolve(site)
+    site, network_input = gate_site.name, fit_image(model, image)
     layers = [PRE_GATE + site, GATED + site, GATE_VALUE + site]
     with torch.no_grad():
         activations = model(network_input, layers)
     x, y, gate = (activations[layer][0].float().cpu() for layer in layers)
-    return GatedMaps(site, network_input[0].cpu(), x, y, gate[0] if spatial else gate)
+    return GatedMaps(site, network_input[0].cpu(), x, y, gate[0] if gate_site.spatial else gate)

@@ -53,7 +53,7 @@ def render_modes(
     """
     names, photographs = _find_pictures(modes, natural, folder, photograph_size)
     goals = [modes.objective(i, sign, power=power) for sign in (-1, 1) for i in range(len(modes))]
-    images = render(model, goals, steps=steps, size=size).completed().images
+    images = render(model, goals, steps=steps, size=size, image_ids=[0] * len(goals)).completed().images
     against, along = held_out_logits(model, modes.site, images).unflatten(0, (2, -1))
     ends = []
     for i, row in enumerate(names):
@@ -65,11 +65,14 @@ def render_modes(
 
 
 def held_out_logits(model: TappedModel, site: str, images: Tensor) -> Tensor:
-    """The block's logits for images ``[N,3,H,W]``, means over 16 views that no ascent has used: ``[N,C]``."""
+    """The block's logits for images ``[N,3,H,W]``, means over 16 views that no ascent has used: ``[N,C]``.
+
+    The views are those of image number 0 for each, so that a result does not depend on the batch.
+    """
     size = model.input_size((images.shape[-2], images.shape[-1]))
     layer, means = GATE + site, []
-    for number, image in enumerate(images):
-        rng = Rng(0, torch.tensor([number]), VIEWS, model.device, step=HELD_OUT)
+    for image in images:
+        rng = Rng(0, 1, VIEWS, model.device, step=HELD_OUT)
         with torch.no_grad():
             views = Pipeline(robust()).to(model.device)(image[None].to(model.device), rng, size)
             means.append(model(views, [layer])[layer].float().mean(0).cpu())

@@ -47,9 +47,12 @@ class GateResponse:
 def measure_responses(
     model: TappedModel, natural: GateStatistics, site: str, units: Sequence[int], images: Tensor, *, seed: int = 0
 ) -> list[GateResponse]:
-    """The response of gate ``units[i]`` to image i of ``[N,3,H,W]`` in [0,1], on the 16 views of ``evaluate``."""
+    """The response of gate ``units[i]`` to image i of ``[N,3,H,W]`` in [0,1], on the 16 views of ``evaluate``.
+
+    All images are seen in the same views, so that a response does not depend on the image's place in the batch.
+    """
     both = PreGate(site, units) + 0 * Gate(site, units)  # the score is the content; the gate is reported with it
-    held_out = evaluate(model, both, images, seed=seed)
+    held_out = evaluate(model, both, images, seed=seed, image_ids=[0] * len(units))
     responses = []
     for i, unit in enumerate(units):
         (values,), (logits,) = held_out.gates[i].values(), held_out.logits[i].values()

@@ -15,10 +15,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import STEPS, show, whole
 from featureviz.errors import InvalidInput, ModelError
-from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.site import GateSite
+from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import INPUT, Reached, hooked
 
 STARTS, POOL = 3, 2048
@@ -58,11 +60,9 @@ class _Excitation:
         self.inside = site.x.side == INPUT and site.fc1.startswith(f"{site.x.module}.")
 
     def __call__(self, squeeze: Tensor) -> Tensor:
-        if squeeze.ndim != 2 or squeeze.shape[1] != self.site.channels:
-            raise InvalidInput(
-                f"a squeeze of shape {list(squeeze.shape)} was given for {self.site.name!r}; expected"
-                f" [B,{self.site.channels}]"
-            )
+        if not isinstance(squeeze, Tensor) or squeeze.ndim != 2 or squeeze.shape[1] != self.site.channels:
+            given = f"of shape {list(squeeze.shape)}" if isinstance(squeeze, Tensor) else show(squeeze)
+            raise InvalidInput(f"a squeeze {given} was given for {self.site.name!r}; expected [B,{self.site.channels}]")
         logits: list[Tensor] = []
 
         def keep_and_stop(_name: str, tensor: Tensor) -> None:
@@ -108,7 +108,7 @@ class SqueezeEllipsoid:
     @classmethod
     def fit(cls, natural: GateStatistics, site: str) -> SqueezeEllipsoid:
         """The ellipsoid of a block's natural squeezes; compact statistics have none."""
-        s = natural[site]
+        s = measured(natural)[site]
         variance, directions = torch.linalg.eigh(s.squeeze_covariance.double())
         kept = variance > KEPT * variance.amax().clamp(min=1e-30)
         sd, directions = variance[kept].sqrt(), directions[:, kept]
@@ -138,8 +138,6 @@ class ReachableRange:
     hull_high: Tensor
     low: Tensor  # in the ellipsoid
     high: Tensor
-    lowest_squeeze: Tensor  # [C,C], the squeeze that gives ``low`` for each gate
-    highest_squeeze: Tensor
     ellipsoid: SqueezeEllipsoid
 
 
@@ -148,6 +146,7 @@ def share_of_way(mean: float, bound: float, logit: float) -> float:
     return (logit - mean) / (bound - mean) if bound != mean else 0.0
 
 
+@own_surroundings
 def reachable_range(
     model: TappedModel, site: GateSite | str, natural: GateStatistics, *, steps: int = 40
 ) -> ReachableRange:
@@ -158,13 +157,14 @@ def reachable_range(
     squeezes, natural squeezes scaled to the ellipsoid's surface, and random points on it. The best point of the ascent
     is kept, so natural squeezes in the ellipsoid are never outside of the bounds. ``steps`` is the length of an ascent.
     """
-    site = tapped(model).gates.resolve(site)
+    site, steps = tapped(model).gates.resolve(site), whole("steps", steps, 0, STEPS)
+    measured(natural).check_fits(model, site.name)
     z, ellipsoid = excitation(model, site), SqueezeEllipsoid.fit(natural, site.name)
     sample = natural[site.name].squeeze_sample.to(model.device)
-    (low, lowest), (high, highest) = (_ascend(z, ellipsoid, sample, sign, steps) for sign in (-1.0, 1.0))
+    low, high = (_ascend(z, ellipsoid, sample, sign, steps) for sign in (-1.0, 1.0))
     hull_low, hull_high = (_ascend_in_hull(z, sample, sign, steps) for sign in (-1.0, 1.0))
     mean = natural[site.name].logit_mean
-    return ReachableRange(site.name, mean, -hull_low, hull_high, -low, high, lowest, highest, ellipsoid)
+    return ReachableRange(site.name, mean, -hull_low, hull_high, -low, high, ellipsoid)
 
 
 def _ascend_in_hull(z: Callable[[Tensor], Tensor], sample: Tensor, sign: float, steps: int) -> Tensor:
@@ -182,15 +182,15 @@ def _ascend_in_hull(z: Callable[[Tensor], Tensor], sample: Tensor, sign: float, 
 
 def _ascend(
     z: Callable[[Tensor], Tensor], ellipsoid: SqueezeEllipsoid, sample: Tensor, sign: float, steps: int
-) -> tuple[Tensor, Tensor]:
-    """For each gate the highest ``sign * z`` in the ellipsoid ``[C]``, and its squeeze ``[C,C]``."""
+) -> Tensor:
+    """For each gate the highest ``sign * z`` in the ellipsoid, ``[C]``."""
     radius = ellipsoid.radius
     axes, mean, inverse = (t.to(sample) for t in (ellipsoid.axes, ellipsoid.mean, ellipsoid.inverse))
 
     def logits(u: Tensor) -> Tensor:
         return z(mean + u @ axes.T)
 
-    best, best_u = torch.full_like(mean, -torch.inf), torch.zeros_like(axes)
+    best = torch.full_like(mean, -torch.inf)
     pool = _make_pool(ellipsoid, (sample - mean) @ inverse.T)
     with torch.no_grad():
         starts = (sign * logits(pool)).topk(min(STARTS, len(pool)), dim=0).indices  # [STARTS,C]
@@ -198,11 +198,10 @@ def _ascend(
         u = pool[start]
         for step in range(steps + 1):
             score, slope = _score_and_slope(logits, u, sign)
-            better = score > best
-            best, best_u = torch.where(better, score, best), torch.where(better[:, None], u, best_u)
+            best = torch.where(score > best, score, best)
             rate = radius * max(1 - step / max(steps, 1), 0.02)
             u = _project(u + rate * slope / slope.norm(dim=1, keepdim=True).clamp(min=1e-12), radius)
-    return best.cpu(), (mean + best_u @ axes.T).cpu()
+    return best.cpu()
 
 
 def _score_and_slope(z: Callable[[Tensor], Tensor], point: Tensor, sign: float) -> tuple[Tensor, Tensor]:
@@ -216,8 +215,10 @@ def _score_and_slope(z: Callable[[Tensor], Tensor], point: Tensor, sign: float) 
 
 def _make_pool(ellipsoid: SqueezeEllipsoid, natural: Tensor) -> Tensor:
     """Candidates for the start, ``[P,k]`` in the ball of u."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(POOL, ellipsoid.axes.shape[1], generator=generator).to(natural)
+    generator = torch.Generator("cpu").manual_seed(0)
+    noise = torch.randn(POOL, ellipsoid.axes.shape[1], generator=generator, dtype=torch.float32, device="cpu").to(
+        natural
+    )
     outward = torch.cat([natural, -natural, noise])
     surface = outward * (ellipsoid.radius / outward.norm(dim=1, keepdim=True).clamp(min=1e-12))
     return torch.cat([torch.zeros_like(noise[:1]), _project(natural, ellipsoid.radius), surface])

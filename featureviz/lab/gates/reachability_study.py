@@ -8,6 +8,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
+from featureviz.checks import whole, wholes
 from featureviz.errors import InvalidInput
 from featureviz.lab.gates.natural_range import GateResponse, gate_values, measure_responses
 from featureviz.lab.gates.reachability import SqueezeEllipsoid, reachable_range, share_of_way
@@ -107,9 +108,11 @@ class ReachabilityStudy:
         for first in range(0, len(units), BATCH):
             batch = list(units[first : first + BATCH])
             gate = Gate(self.site, batch)
-            renders = render(self.model, gate if up else -gate, steps=steps, size=size).completed().images
+            ids = [0] * len(batch)  # so that a result does not depend on the batch
+            made = render(self.model, gate if up else -gate, steps=steps, size=size, image_ids=ids)
+            renders = made.completed().images
             responses = measure_responses(self.model, self.natural, self.site.name, batch, renders)
-            radii = evaluate(self.model, distance, renders).scores.mean(0).tolist()
+            radii = evaluate(self.model, distance, renders, image_ids=ids).scores.mean(0).tolist()
             ends += [self._end(u, r, d, up=up) for u, r, d in zip(batch, responses, radii, strict=True)]
             images.append(renders)
         return ends, torch.cat(images)
@@ -118,7 +121,7 @@ class ReachabilityStudy:
         logit, value, r = response.logit, response.value, self.reachable
         bounds, hull = (r.high, r.hull_high) if up else (r.low, r.hull_low)
         mean, bound, mixture = float(r.mean[unit]), float(bounds[unit]), float(hull[unit])
-        bound_value = float(self.values(unit, torch.tensor([bound]))[0])
+        bound_value = float(self.values(unit, torch.tensor([bound], dtype=torch.float32, device="cpu"))[0])
         way, mixed = share_of_way(mean, bound, logit), share_of_way(mean, mixture, logit)
         verdict = judge(value, bound_value, way, mixed, up=up)
         return RenderedEnd(mixture, bound, bound_value, logit, value, way, mixed, radii, verdict)
@@ -130,10 +133,14 @@ def choose_gates(natural: GateStatistics, site: GateSite, units: Sequence[int] |
     Gates that are constant over the pictures are never chosen.
     """
     if units:
+        units = wholes("units", units)
         check_units(site.name, units, site.channels)
         return list(dict.fromkeys(units))
+    count = whole("count", count, 1)
     sd = natural[site.name].logit_sd
     order = sd.argsort(descending=True, stable=True)[: int((sd > 0).sum())]
     if not len(order):
         raise InvalidInput(f"no gate of {site.name} varies over the pictures; name the gates")
-    return order[torch.linspace(0, len(order) - 1, min(count, len(order))).round().long()].tolist()
+    return order[
+        torch.linspace(0, len(order) - 1, min(count, len(order)), dtype=torch.float32, device="cpu").round().long()
+    ].tolist()

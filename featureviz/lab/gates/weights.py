@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from featureviz.checks import choice, show, whole
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.lab.draw.colors import DIVERGING, colormap, limits
 from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_column, join_row
@@ -19,6 +20,7 @@ from featureviz.lab.gates.reachability import excitation, find_squeezed
 from featureviz.lab.inputs import check_units
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
+from featureviz.network.surroundings import own_surroundings
 
 _WIDTH, _BIAS_WIDTH = 560, 12  # pixels: the least width of a matrix, and the width of a bias
 
@@ -53,13 +55,20 @@ class GateWeights:
         bias1 = colormap(b1[:, None].expand(-1, _BIAS_WIDTH), *scales[2], DIVERGING)
         bias2 = colormap(b2.expand(_BIAS_WIDTH, -1), *scales[2], DIVERGING)
         first = join_row([_draw_matrix(self.w1[order], factor, scales[0]), bias1])
-        second = join_column([_draw_matrix(self.w2.T[order], factor, scales[1]), torch.ones(3, 3, 1), bias2])
+        second = join_column(
+            [
+                _draw_matrix(self.w2.T[order], factor, scales[1]),
+                torch.ones(3, 3, 1, dtype=torch.float32, device="cpu"),
+                bias2,
+            ]
+        )
         reads = f"W1: what each of {units} bottleneck units (rows) reads of {channels} channels (columns); right, b1"
         moves = "W2: how each bottleneck unit (rows) changes the gate of each channel (columns); below, b2"
         bars = [ColorBar(t, *scale, DIVERGING) for t, scale in zip(("W1", "W2", "b1, b2"), scales, strict=True)]
         return draw_sheet([(reads, first), (moves, second)], 1, title=self.site, bars=bars)
 
 
+@own_surroundings
 def gate_weights(model: TappedModel, site: str) -> GateWeights:
     """The two layers of a squeeze-and-excitation block.
 
@@ -84,11 +93,11 @@ def gate_weights(model: TappedModel, site: str) -> GateWeights:
     if len(folded) != 2:
         names = ", ".join(f"{name} {list(w.shape)}" for name, w, _ in folded) or "none"
         raise ModelError(
-            f"gate {site!r} ({gate_site.kind}) has {len(folded)} fully connected layers ({names}), not the two of a"
-            " squeeze-and-excitation block; gate_jacobian() shows what drives its gates"
+            f"gate {gate_site.name!r} ({gate_site.kind}) has {len(folded)} fully connected layers ({names}), not the"
+            " two of a squeeze-and-excitation block; gate_jacobian() shows what drives its gates"
         )
     (fc1, w1, b1), (fc2, w2, b2) = folded
-    return GateWeights(site, fc1, fc2, w1, b1, w2, b2)
+    return GateWeights(gate_site.name, fc1, fc2, w1, b1, w2, b2)
 
 
 @final
@@ -108,9 +117,8 @@ class GateJacobian:
 
     def drivers(self, gate: int, k: int = 5) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
         """The ``k`` channels that open a gate most, and those that close it most, with their strengths."""
+        gate, k = whole("gate", gate), whole("k", k, 1)
         check_units(self.site, [gate], len(self.jacobian))
-        if k < 1:
-            raise InvalidInput(f"k={k} was given; expected at least 1")
         values, channels = self.strength[gate].sort(descending=True, stable=True)
         pairs = list(zip(channels.tolist(), values.tolist(), strict=True))
         return [p for p in pairs[:k] if p[1] > 0], [p for p in pairs[: -k - 1 : -1] if p[1] < 0]
@@ -122,8 +130,7 @@ class GateJacobian:
         together are neighbours. The title gives that pair's share of the sum of squares. ``"natural"`` keeps the order
         of the numbers. The colour scale leaves out the largest 0.5 % of the magnitudes.
         """
-        if order not in ("modes", "natural"):
-            raise InvalidInput(f"order={order!r} was given; expected 'modes' or 'natural'")
+        choice("order", order, ("modes", "natural"))
         matrix, count = self.strength, len(self.jacobian)
         own = int((self.jacobian.diagonal() > 0).sum())
         title, sorting = f"{self.site}: from squeeze to gates; {own} of {count} channels open their own", "as numbered"
@@ -139,6 +146,7 @@ class GateJacobian:
         return draw_sheet([(axes, _draw_matrix(matrix, -(-_WIDTH // count), scale))], 1, title=title, bars=[bar])
 
 
+@own_surroundings
 def gate_jacobian(model: TappedModel, site: str, squeeze: Tensor, sd: Tensor | None = None) -> GateJacobian:
     """The exact Jacobian ``dz_c / ds_i`` of a block's logits with respect to its squeeze.
 
@@ -155,13 +163,17 @@ def gate_jacobian(model: TappedModel, site: str, squeeze: Tensor, sd: Tensor | N
     gate_site = find_squeezed(model, site)
     logits = excitation(model, gate_site)
     for what, given in (("squeeze", squeeze), ("sd", squeeze if sd is None else sd)):
-        if given.shape != (gate_site.channels,) or not torch.isfinite(given).all():
+        known = isinstance(given, Tensor) and given.is_floating_point()
+        if not known or given.shape != (gate_site.channels,) or not torch.isfinite(given).all():
             raise InvalidInput(
-                f"a {what} {list(given.shape)} was given; expected [{gate_site.channels}], finite numbers"
+                f"a {what} {list(given.shape) if known else show(given)} was given; expected [{gate_site.channels}],"
+                " finite numbers"
             )
     squeeze = squeeze.float().to(model.device)
     jacobian: Any = torch.func.jacrev(lambda s: logits(s[None])[0])(squeeze)
-    return GateJacobian(site, jacobian.detach().cpu(), squeeze.cpu(), None if sd is None else sd.float().cpu())
+    return GateJacobian(
+        gate_site.name, jacobian.detach().cpu(), squeeze.cpu(), None if sd is None else sd.float().cpu()
+    )
 
 
 def _signed_limits(values: Tensor) -> tuple[float, float]:
@@ -198,7 +210,7 @@ def _matrix(module: nn.Module) -> tuple[Tensor, Tensor] | None:
     else:
         return None
     weight = weight.detach().float().cpu()
-    bias = torch.zeros(len(weight)) if module.bias is None else module.bias.detach().float().cpu()
+    bias = torch.zeros_like(weight[:, 0]) if module.bias is None else module.bias.detach().float().cpu()
     return weight, bias
 
 

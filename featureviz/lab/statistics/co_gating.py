@@ -26,7 +26,7 @@ def effective_rank(matrix: Tensor) -> Tensor:
     eigenvalues = torch.linalg.eigvalsh(matrix).clamp(min=0)
     total = eigenvalues.sum()
     if float(total) == 0:
-        return torch.zeros(())
+        return torch.zeros_like(total)
     return torch.special.entr(eigenvalues / total).sum().exp()
 
 

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from featureviz.checks import MOST, SEEDS, choice, finite, show, whole
 from featureviz.errors import InvalidInput, ModelError, unknown
-from featureviz.files import PathLike, show_path, write_bytes
+from featureviz.files import PathLike, open_file, show_path, write_bytes
 from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
 from featureviz.models.checkpoint import read_saved
 from featureviz.network.model import TappedModel, tapped
+from featureviz.network.surroundings import own_surroundings
 
 LEVELS = (  # dense in the tails, where renders lie; the ends are the minimum and the maximum
     0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(i / 20 for i in range(2, 19)),
@@ -58,17 +60,20 @@ class GateStatistics:
     count: int  # of images
     classes: tuple[str, ...] = ()  # the names of the classes, or their numbers; empty without labels
     class_counts: tuple[int, ...] = ()  # the number of images of each class
-    sample: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))  # [R], numbers of images drawn
+    sample: Tensor = field(
+        default_factory=lambda: torch.zeros(0, dtype=torch.int64, device="cpu")
+    )  # [R], numbers of images drawn
     names: Mapping[int, str] = field(default_factory=dict)  # of the images among the extremes and in the sample
     skipped: tuple[Skipped, ...] = ()  # files that could not be read
     interrupted: bool = False  # Ctrl-C ended the measurement; the statistics are of the images until then
 
     def __getitem__(self, site: str) -> SiteStatistics:
-        if site not in self.sites:
+        if not isinstance(site, str) or site not in self.sites:
             raise unknown("gate statistics", site, self.sites)
         return self.sites[site]
 
     @classmethod
+    @own_surroundings
     def measure(
         cls, model: TappedModel, pictures: Source, *, progress: bool = False, extremes: int = 64, sample: int = 1024,
         seed: int = 0,
@@ -96,8 +101,8 @@ class GateStatistics:
         >>> natural.count, natural["features.9.block.2"].quantiles.shape
         (4, torch.Size([31, 320]))
         """
-        if extremes < 1 or sample < 0:
-            raise InvalidInput(f"extremes={extremes} and sample={sample} were given; expected at least 1 and 0")
+        extremes, sample = whole("extremes", extremes, 1, MOST), whole("sample", sample, 0, MOST)
+        seed = whole("seed", seed, *SEEDS)
         sites = tapped(model).gates.channelwise
         if not sites:
             raise ModelError(
@@ -107,7 +112,7 @@ class GateStatistics:
         size = model.input_size((224, 224))
         source = Pictures(pictures, size) if isinstance(pictures, str | os.PathLike) else pictures
         running, names, interrupted = RunningStatistics.empty(sites, extremes), dict[int, str](), False
-        total = len(source) if isinstance(source, Pictures | Tensor) else None
+        total = len(source) if isinstance(source, Pictures) or (isinstance(source, Tensor) and source.ndim) else None
         with tqdm(total=total, desc="gates", disable=not progress, unit="image") as bar:
             try:
                 for batch in batches(source, size):
@@ -156,18 +161,22 @@ class GateStatistics:
                 " another network; measure again"
             )
 
-    def percentile(self, site: str, unit: int, logits: Tensor, *, of: Quantity = "logits") -> Tensor:
+    def percentile(self, site: str, unit: int, logits: Tensor | float, *, of: Quantity = "logits") -> Tensor:
         """The percentiles, 0 to 100, of ``logits`` or squeezes of one gate among natural images.
 
         They are interpolated between quantiles: 0 below the smallest natural one, 100 above the largest.
         """
-        known = self[site].quantiles if of == "logits" else self[site].squeeze_quantiles
+        known, unit = self._quantiles(site, of), whole("unit", unit)
         check_units(site, [unit], known.shape[1])
         q = known[:, unit].contiguous()
-        levels = torch.tensor(LEVELS, dtype=q.dtype)
+        if not isinstance(logits, Tensor):
+            logits = torch.tensor(finite("logits", logits), dtype=q.dtype, device="cpu")
+        if logits.is_meta or logits.is_complex() or not bool(logits.isfinite().all()):
+            raise InvalidInput(f"logits={show(logits)} was given; expected finite numbers")
+        logits, levels = logits.to(q).contiguous(), torch.tensor(LEVELS, dtype=q.dtype, device=q.device)
         ranks = []
         for after in (False, True):  # the mean of both ranks puts the one logit of a constant gate at 50
-            right = torch.searchsorted(q, logits.to(q.dtype).contiguous(), right=after).clamp(1, len(q) - 1)
+            right = torch.searchsorted(q, logits, right=after).clamp(1, len(q) - 1)
             low, high = q[right - 1], q[right]
             share = ((logits - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
             ranks.append(levels[right - 1] + share * (levels[right] - levels[right - 1]))
@@ -175,16 +184,14 @@ class GateStatistics:
 
     def quantile(self, site: str, level: float, *, of: Quantity = "logits") -> Tensor:
         """``[C]``: the logit, or squeeze, below which a share ``level`` (0 to 1) of the natural images lies."""
-        if not 0 <= level <= 1:
-            raise InvalidInput(f"level={level} was given; expected a share from 0 to 1")
-        known = self[site].quantiles if of == "logits" else self[site].squeeze_quantiles
+        level, known = finite("level", level, 0, 1), self._quantiles(site, of)
         right = max(1, bisect_left(LEVELS, level))
         share = (level - LEVELS[right - 1]) / (LEVELS[right] - LEVELS[right - 1])
         return torch.lerp(known[right - 1], known[right], share)
 
     def examples(self, site: str, unit: int, most: int = 8) -> tuple[list[Example], list[Example]]:
         """The images with the smallest and with the largest logits of a gate, the most extreme first."""
-        s = self[site]
+        s, unit, most = self[site], whole("unit", unit), whole("most", most)
         check_units(site, [unit], s.lowest.shape[1])
 
         def end(images: Tensor, logits: Tensor) -> list[Example]:
@@ -192,6 +199,11 @@ class GateStatistics:
             return [Example(image, self.names.get(image), logit) for image, logit in pairs]
 
         return end(s.lowest_images, s.lowest), end(s.highest_images, s.highest)
+
+    def _quantiles(self, site: str, of: Quantity) -> Tensor:
+        """``[Q,C]``"""
+        logits = choice("of", of, ("logits", "squeeze")) == "logits"
+        return self[site].quantiles if logits else self[site].squeeze_quantiles
 
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary for each block, for JSON: means over its gates, shares from 0 to 1, None for the unknown."""
@@ -221,10 +233,9 @@ class GateStatistics:
     @classmethod
     def load(cls, path: PathLike) -> GateStatistics:
         """Read a file that ``save`` wrote; any other file, or one with other levels, raises ``InvalidInput``."""
+        open_file(path).close()  # what is no file at all has an error of its own
         try:
             return cls._from_saved(read_saved(path, "statistics"))
-        except InvalidInput:
-            raise
         except Exception as error:  # whatever else the file holds
             why = str(error) if isinstance(error, ModelError | ValueError) else f"{type(error).__name__}: {error}"
             raise InvalidInput(
@@ -232,24 +243,32 @@ class GateStatistics:
             ) from error
 
     @classmethod
-    def _from_saved(cls, saved: dict[str, Any]) -> GateStatistics:
+    def _from_saved(cls, saved: Mapping[str, Any]) -> GateStatistics:
         if saved["levels"] != list(LEVELS):
             raise ValueError("its quantiles are at other levels: measure the statistics again")
-        about = dict(saved.get("about", {}))
-        labelled, count = bool(about.get("classes")), int(saved["count"])
+        about = saved.get("about", {})
         sites: dict[str, SiteStatistics] = {}
         for name, table in saved["sites"].items():
             full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
-            sites[name] = SiteStatistics(_check_shapes(full), name, labelled)
-        about |= {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
-        about["skipped"] = tuple(Skipped(*s) for s in about.get("skipped", ()))
-        return cls(sites, count, **about)
+            sites[name] = SiteStatistics(_check_shapes(full), name, bool(about.get("classes")))
+        lists = {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
+        skipped = tuple(Skipped(*s) for s in about.get("skipped", ()))
+        return cls(sites, whole("count", saved["count"], 2), **{**about, **lists, "skipped": skipped})
+
+
+def measured(natural: GateStatistics) -> GateStatistics:
+    """``natural``, or an error that says how to get statistics."""
+    if isinstance(natural, GateStatistics):
+        return natural
+    raise InvalidInput(
+        f"natural={show(natural)} was given; expected statistics: fv.lab.GateStatistics.measure(model, pictures)"
+    )
 
 
 def _check_shapes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a block; a ``ValueError`` unless those of a compact file have the shapes of one block."""
+    """The tensors of a block; a ``ValueError`` unless their shapes are those of one block."""
     channels = tensors["logit_mean"].numel()
-    for key in ("quantiles", "logit_sd", "value_mean", "value_sd", *(k for k in COMPACT if k in tensors)):
+    for key in ("quantiles", *(k for k in COMPACT if k in tensors)):
         shape = [len(LEVELS), channels] if key.endswith("quantiles") else [] if key in OF_BLOCK else [channels]
         if list(tensors[key].shape) != shape:
             raise ValueError(f"{key} is {list(tensors[key].shape)}, which should be {shape}: measure again")

@@ -21,6 +21,7 @@ from featureviz.lab.statistics.streams import (
     fill_slots,
     quantiles,
 )  # fmt: skip
+from featureviz.network.in_force import check_batch
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
 from featureviz.network.taps import GATE, GATE_VALUE, PRE_GATE
@@ -41,7 +42,8 @@ class Distribution:
     @classmethod
     def empty(cls, channels: int, extremes: int) -> Distribution:
         moments, histogram = Moments.empty(channels, joint=True), Histogram.empty(channels)
-        return cls(moments, histogram, Extremes.empty(channels, extremes), torch.zeros(0, channels))
+        sample = torch.zeros(0, channels, dtype=torch.float32, device="cpu")
+        return cls(moments, histogram, Extremes.empty(channels, extremes), sample)
 
     def add(self, x: Tensor, slots: Tensor, rows: Tensor) -> Distribution:
         """With the observations ``x`` ``[B,C]``, of which ``rows`` go into these ``slots`` of the sample."""
@@ -75,7 +77,7 @@ class BlockTotals:
     @classmethod
     def empty(cls, channels: int, extremes: int) -> BlockTotals:
         logits, squeezes = (Distribution.empty(channels, extremes) for _ in range(2))
-        ends = torch.zeros(2, channels, dtype=torch.int64)
+        ends = torch.zeros(2, channels, dtype=torch.int64, device="cpu")
         return cls(logits, squeezes, Moments.empty(channels), ClassSums.empty(channels), ends)
 
     def add(self, readings: GateReadings, labels: Tensor | None, slots: Tensor, rows: Tensor) -> BlockTotals:
@@ -92,7 +94,7 @@ class BlockTotals:
         """The tensors of ``SiteStatistics``."""
         logits, squeezes, values = self.logits.moments, self.squeezes.moments, self.values
         histogram, extremes = self.logits.histogram, self.logits.extremes
-        closed, opened = self.ends / values.count
+        closed, opened = self.ends.float() / values.count
         tensors = {
             "quantiles": self.logits.quantiles(levels), "logit_mean": logits.mean, "logit_sd": logits.sd,
             "value_mean": values.mean, "value_sd": values.sd, "closed": closed, "opened": opened,
@@ -125,7 +127,7 @@ class RunningStatistics:
     @classmethod
     def empty(cls, sites: Mapping[str, GateSite], extremes: int) -> RunningStatistics:
         blocks = {name: BlockTotals.empty(site.channels, extremes) for name, site in sites.items()}
-        return cls(blocks, torch.zeros(0, dtype=torch.int64), 0)
+        return cls(blocks, torch.zeros(0, dtype=torch.int64, device="cpu"), 0)
 
     def add(self, model: TappedModel, batch: Batch, sample: int, seed: int) -> RunningStatistics:
         """With one more batch. After an error or Ctrl-C no block contains the batch."""
@@ -139,11 +141,8 @@ class RunningStatistics:
 def read_gates(model: TappedModel, batch: Batch, first: int) -> dict[str, GateReadings]:
     """Logits, squeezes and values of every block, in one forward pass up to the last gate."""
     sites = model.gates.channelwise
-    taps = {
-        kind + name: tap
-        for name, site in sites.items()
-        for kind, tap in ((GATE, site.logits), (PRE_GATE, site.x), (GATE_VALUE, site.value))
-    }
+    check_batch(model.key, len(batch.images))
+    taps = {kind + name: model.tap(kind + name) for name in sites for kind in (GATE, PRE_GATE, GATE_VALUE)}
     readings: dict[str, GateReadings] = {}
     with torch.no_grad():
         activations = model.isolated().read(batch.images.to(model.device), taps)
@@ -162,7 +161,7 @@ def static_share(values: Moments) -> Tensor:
     """
     within = values.products.sum() / (values.count * len(values.mean))
     between = values.mean.var(correction=0)
-    return between / (between + within) if float(between + within) > 0 else torch.ones(())
+    return between / (between + within) if float(between + within) > 0 else torch.ones_like(between)
 
 
 def _check_finite(tensor: Tensor, what: str, batch: Batch, first: int) -> None:

@@ -13,11 +13,10 @@ from torch import Tensor
 from featureviz.errors import InvalidInput
 from featureviz.files import PathLike
 from featureviz.image.base import Size, height_width
-from featureviz.image.picture import read_picture
+from featureviz.image.picture import ROUNDING, read_picture
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 BATCH = 32
-ROUNDING = 1e-3  # how far resampling may leave [0,1]
 
 
 class Batch(NamedTuple):

@@ -33,7 +33,7 @@ class Moments:
     @classmethod
     def empty(cls, channels: int, *, joint: bool = False) -> Moments:
         shape = (channels, channels) if joint else (channels,)
-        return cls(0, torch.zeros(channels, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64))
+        return cls(0, *(torch.zeros(size, dtype=torch.float64, device="cpu") for size in ((channels,), shape)))
 
     def add(self, x: Tensor) -> Moments:
         x = x.double()
@@ -76,8 +76,8 @@ class Histogram:
 
     @classmethod
     def empty(cls, channels: int) -> Histogram:
-        ends = torch.full((channels,), torch.inf, dtype=torch.float64)
-        return cls(torch.zeros(channels, BINS, dtype=torch.int32), ends, -ends)
+        ends = torch.full((channels,), torch.inf, dtype=torch.float64, device="cpu")
+        return cls(torch.zeros(channels, BINS, dtype=torch.int32, device="cpu"), ends, -ends)
 
     def add(self, x: Tensor) -> Histogram:
         x = x.double()
@@ -104,7 +104,7 @@ class Histogram:
         wanted = ranks.to(cumulated.dtype).expand(len(cumulated), -1).contiguous()
         bins = torch.searchsorted(cumulated, wanted, right=True).clamp(max=BINS - 1)
         inside = self.counts.gather(1, bins)
-        share = (wanted - cumulated.gather(1, bins) + inside + 0.5) / inside
+        share = ((wanted - cumulated.gather(1, bins) + inside).double() + 0.5) / inside
         values = self.start[:, None] + (bins + share) * self.width[:, None]
         return values.maximum(self.low[:, None]).minimum(self.high[:, None]).T
 
@@ -112,7 +112,7 @@ class Histogram:
         if bool(self.low.isinf().any()) or bool((self.low == low).all() & (self.high == high).all()):
             return self.counts.clone()
         old, new = self.width, bin_width(low, high)
-        index = (self.low / old).floor()[:, None] + torch.arange(BINS)
+        index = (self.low / old).floor()[:, None] + torch.arange(BINS, device="cpu")
         index = (index * (old / new)[:, None]).floor() - (low / new).floor()[:, None]
         # Bins beyond the largest observation are empty, so clamping them changes no count.
         return torch.zeros_like(self.counts).scatter_add_(1, index.long().clamp(0, BINS - 1), self.counts)
@@ -126,7 +126,7 @@ def bin_width(low: Tensor, high: Tensor) -> Tensor:
 
     span, size = (high - low) / (BINS - 1), torch.maximum(low.abs(), high.abs())
     wanted = torch.maximum(exponent(span), exponent(size) - 25)  # float32 has 24 digits
-    return torch.ldexp(torch.ones_like(low), wanted.clamp(min=-149))
+    return ((wanted.clamp(min=-149).long() + 1023) << 52).view(torch.float64)  # exactly 2^wanted: its bits
 
 
 @final
@@ -145,12 +145,12 @@ class Extremes:
 
     @classmethod
     def empty(cls, channels: int, most: int) -> Extremes:
-        values, numbers = torch.zeros(0, channels), torch.zeros(0, channels, dtype=torch.int64)
+        values, numbers = (torch.zeros(0, channels, dtype=d, device="cpu") for d in (torch.float32, torch.int64))
         return cls(values, numbers, values, numbers, most)
 
     def add(self, x: Tensor, first: int) -> Extremes:
         """With the observations number ``first``, ``first + 1``, ..."""
-        more = (first + torch.arange(len(x)))[:, None].expand(-1, x.shape[1])
+        more = (first + torch.arange(len(x), device="cpu"))[:, None].expand(-1, x.shape[1])
 
         def most_extreme(values: Tensor, numbers: Tensor, descending: bool) -> tuple[Tensor, Tensor]:
             ordered, order = torch.cat([values, x]).sort(dim=0, descending=descending, stable=True)
@@ -166,7 +166,7 @@ def quantiles(levels: tuple[float, ...], count: int, extremes: Extremes, histogr
     A quantile is exact if both neighbours are among the extremes: everywhere, if ``count`` is at most twice their
     number. Otherwise the error is below one bin of the histogram, which is below 1/255 of the range (high - low).
     """
-    position = torch.tensor(levels, dtype=torch.float64) * (count - 1)
+    position = torch.tensor(levels, dtype=torch.float64, device="cpu") * (count - 1)
     below = position.floor().long()
     above = (below + 1).clamp(max=count - 1)
     ranks, where = torch.cat([below, above]).unique(return_inverse=True)
@@ -192,13 +192,13 @@ class ClassSums:
 
     @classmethod
     def empty(cls, channels: int) -> ClassSums:
-        none = torch.zeros(0, dtype=torch.int64)
-        return cls(none, none, torch.zeros(0, channels, dtype=torch.float64))
+        none = torch.zeros(0, dtype=torch.int64, device="cpu")
+        return cls(none, none, torch.zeros(0, channels, dtype=torch.float64, device="cpu"))
 
     def add(self, x: Tensor, labels: Tensor) -> ClassSums:
         classes = torch.cat([self.classes, labels]).unique()
-        counts = torch.zeros(len(classes), dtype=torch.int64)
-        sums = torch.zeros(len(classes), x.shape[1], dtype=torch.float64)
+        counts = torch.zeros_like(classes)
+        sums = torch.zeros(len(classes), x.shape[1], dtype=torch.float64, device="cpu")
         old, new = torch.searchsorted(classes, self.classes), torch.searchsorted(classes, labels)
         counts.index_add_(0, old, self.counts).index_add_(0, new, torch.ones_like(labels))
         sums.index_add_(0, old, self.sums).index_add_(0, new, x.double())
@@ -221,10 +221,11 @@ def draw_sample(seed: int, first: int, count: int, size: int) -> tuple[Tensor, T
     Vitter's algorithm R (1985): observation i takes slot i while slots are free. Later it draws one of i + 1 numbers
     and takes that slot if the number is below ``size``. The draw is keyed by (seed, i), so batches do not matter.
     """
-    numbers = first + torch.arange(count)
+    numbers = first + torch.arange(count, device="cpu")
     drawn = torch.where(numbers < size, numbers, Rng(seed, numbers).integers() % (numbers + 1))
     taken = {slot: row for row, slot in enumerate(drawn.tolist()) if slot < size}  # the later row replaces the earlier
-    return torch.tensor(list(taken), dtype=torch.int64), torch.tensor(list(taken.values()), dtype=torch.int64)
+    slots, rows = (torch.tensor(list(n), dtype=torch.int64, device="cpu") for n in (taken.keys(), taken.values()))
+    return slots, rows
 
 
 def fill_slots(sample: Tensor, slots: Tensor, rows: Tensor) -> Tensor:

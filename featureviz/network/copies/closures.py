@@ -17,19 +17,20 @@ from torch import Tensor, nn
 
 Memo = dict[int, Any]  # what deepcopy takes for the copy of an object, by the object's id
 
+MOST = 100_000  # things that are looked at: a network may hold its data set
 REGISTERED = ("_parameters", "_buffers", "_modules")
 _ATOMS = (str, bytes, int, float, complex, bool, type(None), type, ModuleType, BuiltinFunctionType)
 
 
 @final
 class Rebound:
-    """New functions in the place of those ``things`` that hold modules; ``fill`` gives them their closures."""
+    """New functions in the place of those ``things`` that hold something; ``fill`` gives them what they hold."""
 
     def __init__(self, things: Iterable[Any], memo: Memo) -> None:
         self._functions: list[tuple[FunctionType, FunctionType]] = []
         self._cells: dict[int, tuple[CellType, CellType]] = {}
         for thing in things:
-            if isinstance(thing, FunctionType) and _holds_module(thing):
+            if isinstance(thing, FunctionType) and any(True for _ in _parts(thing)):
                 memo[id(thing)] = self._empty(thing)
 
     def _empty(self, old: FunctionType) -> FunctionType:
@@ -47,8 +48,8 @@ class Rebound:
             if _contents(old):
                 new.cell_contents = _copied(old.cell_contents, memo)
         for old, new in self._functions:
-            new.__defaults__ = _copied(old.__defaults__, memo)
-            new.__kwdefaults__ = _copied(old.__kwdefaults__, memo)
+            new.__defaults__ = tuple(_copied(thing, memo) for thing in old.__defaults__ or ()) or None
+            new.__kwdefaults__ = {k: _copied(thing, memo) for k, thing in (old.__kwdefaults__ or {}).items()} or None
 
 
 def reachable(net: nn.Module) -> list[Any]:
@@ -68,6 +69,11 @@ def share_what_refuses(net: nn.Module, memo: Memo) -> None:
 
 
 def _copied(thing: Any, memo: Memo) -> Any:
+    """A copy of what holds modules; a list, set or dictionary of other things may be written to, so it is a new one."""
+    if id(thing) in memo:
+        return memo[id(thing)]
+    if not _holds_module(thing):
+        return copy.copy(thing) if isinstance(thing, (list, dict, set, deque)) else thing
     try:
         return copy.deepcopy(thing, memo)
     except Exception:  # an object of any kind, which may refuse to be copied in any way
@@ -85,7 +91,7 @@ def _is_empty(thing: Any) -> bool:
 
 def _walk(things: Iterable[Any], seen: set[int]) -> Iterator[Any]:
     left = deque(things)
-    while left:
+    while left and len(seen) < MOST:
         thing = left.popleft()
         if id(thing) not in seen and not isinstance(thing, _ATOMS):
             seen.add(id(thing))
@@ -109,8 +115,8 @@ def _parts(thing: Any) -> Iterable[Any]:
     return [] if isinstance(thing, Tensor) else list(getattr(thing, "__dict__", {}).values())
 
 
-def _holds_module(function: FunctionType) -> bool:
-    return any(isinstance(thing, nn.Module) for thing in _walk(_parts(function), set()))
+def _holds_module(thing: Any) -> bool:
+    return any(isinstance(part, nn.Module) for part in _walk([thing], set()))
 
 
 def _contents(cell: CellType) -> bool:

@@ -16,8 +16,8 @@ from featureviz.network.axes import IMAGE_AXES
 from featureviz.network.copies.private_copy import shared_copy
 from featureviz.network.copies.redirect import Redirection
 from featureviz.network.diagnosis import explain_failure
+from featureviz.network.surroundings import modes_kept, no_autocast
 from featureviz.network.taps import IMAGE, RETURNED, Reached, Tap, find_tensor, hooked
-from featureviz.surroundings import modes_kept, no_autocast
 
 ForwardFn = Callable[[nn.Module, Tensor], Any]
 
@@ -70,11 +70,9 @@ class RunningCopy(nn.Module):
 
     def call(self, x: Tensor, *, redirect: bool = False) -> Any:
         """As ``forward``, with the network's own errors."""
-        with self._autocast(x.device.type):
+        with modes_kept(), self._autocast(x.device.type):
             x = ((x - self.mean) / self.std).to(self.dtype)
-            if not redirect:
-                return self._run(x)
-            with modes_kept(), Redirection():
+            with Redirection() if redirect else nullcontext():
                 return self._run(x)
 
     def read(self, x: Tensor, taps: Mapping[str, Tap], *, redirect: bool = False) -> dict[str, Tensor]:

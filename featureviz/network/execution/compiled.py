@@ -57,7 +57,7 @@ def with_gradient(run: Callable[[Tensor], Sequence[Tensor]], x: Tensor) -> list[
     """What ``run`` gives for x, and a gradient in x, where a ``detach`` that got lost would show."""
     x = x.detach().requires_grad_()
     given = run(x)
-    energy = sum((a.float().square().sum() for a in given if a.requires_grad), torch.zeros((), device=x.device))
+    energy = sum((a.float().square().sum() for a in given if a.requires_grad), x.new_zeros((), dtype=torch.float32))
     gradient = torch.autograd.grad(energy, x, allow_unused=True)[0] if energy.requires_grad else None
     return [a.detach().float() for a in (*given, torch.zeros_like(x) if gradient is None else gradient)]
 

@@ -10,8 +10,8 @@ from featureviz.network.survey.passes import Output, Pass
 Shape = tuple[int, ...]
 
 
-def learn_axes(one: Pass, two: Pass, wide: Pass) -> dict[str, Axes]:
-    """The axes of each output, from passes of one image, of two, and of one larger image.
+def learn_axes(one: Pass, three: Pass, wide: Pass) -> dict[str, Axes]:
+    """The axes of each output, from passes of one image, of three, and of one larger image.
 
     What a layer is not shown by these may be told by its neighbours: the layers before and after it whose channels are
     known often have as many.
@@ -20,7 +20,7 @@ def learn_axes(one: Pass, two: Pass, wide: Pass) -> dict[str, Axes]:
     left: list[str] = []
     for name, output in one.outputs.items():
         axes[name], sure = _from_growth(
-            name, output, two.outputs.get(name), wide.outputs.get(name), one.channels.get(name)
+            name, output, three.outputs.get(name), wide.outputs.get(name), one.channels.get(name)
         )
         if not sure:
             left.append(name)
@@ -40,11 +40,11 @@ def explain_axes(name: str, shape: Shape, why: str) -> str:
 
 
 def _from_growth(
-    name: str, one: Output, two: Output | None, wide: Output | None, told: int | None
+    name: str, one: Output, three: Output | None, wide: Output | None, told: int | None
 ) -> tuple[Axes, bool]:
     """The axes, and whether no neighbour has to be asked; ``told`` is what the modules around say of the channels."""
     shape, ndim = one.shape, len(one.shape)
-    batch = _batch_axis(shape, None if two is None else two.shape)
+    batch = _batch_axis(shape, None if three is None else three.shape)
     if batch is None:
         why = "no axis has a row, or rows, for each image"
         return Axes(ndim, None, unclear=explain_axes(name, shape, why)), True
@@ -67,14 +67,14 @@ def _from_growth(
     return Axes(ndim, batch, None, windows, explain_axes(name, shape, why)), False
 
 
-def _batch_axis(one: Shape, two: Shape | None) -> int | None:
-    """The axis that doubles with the images; the first one, of length 1, where two images cannot be run."""
-    if two is None:
+def _batch_axis(one: Shape, three: Shape | None) -> int | None:
+    """The axis that grows with the images; the first one, of length 1, where three images cannot be run."""
+    if three is None:
         return 0 if one and one[0] == 1 else None
-    if len(one) != len(two):
+    if len(one) != len(three):
         return None
-    doubled = [axis for axis, (n, m) in enumerate(zip(one, two, strict=True)) if n != m]
-    return doubled[0] if len(doubled) == 1 and two[doubled[0]] == 2 * one[doubled[0]] else None
+    grown = [axis for axis, (n, m) in enumerate(zip(one, three, strict=True)) if n != m]
+    return grown[0] if len(grown) == 1 and three[grown[0]] == 3 * one[grown[0]] else None
 
 
 def _from_neighbours(name: str, outputs: Mapping[str, Output], axes: Axes, counts: Mapping[str, int]) -> Axes:

@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from featureviz.errors import ModelError, out_of_memory
+from featureviz.network.surroundings import modes_kept
 from featureviz.network.taps import RETURNED, find_tensor, first_argument, hide_from_modes
-from featureviz.surroundings import modes_kept
 
 _SAMPLE = 1 << 16  # numbers of a tensor that are compared
 _LOOKS = {"__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy", "nonzero", "equal", "allclose"}
@@ -60,7 +60,7 @@ def watch(
         run: the forward.
         foreign: weights and buffers of other copies; a forward that uses one of them is stopped, because it would run
             modules that are not the copy's own.
-        rows: outputs of an image alone. The marks are then those of the first rows, as many as the image had.
+        rows: outputs of an image alone. The marks are then those of its rows among three images, the second.
     """
     seen, evidence = Pass(), _Evidence()
 
@@ -161,9 +161,10 @@ def _describe(kind: str, output: Any, tensor: Tensor | None, calls: int, alone: 
         return Output(kind, (), calls, gives, False, ())
     shape = tuple(tensor.shape)
     if alone is not None and len(alone.shape) == len(shape):
-        doubled = [k for k, (n, m) in enumerate(zip(shape, alone.shape, strict=True)) if n != m]
-        if len(doubled) == 1:
-            tensor = tensor.narrow(doubled[0], 0, min(alone.shape[doubled[0]], shape[doubled[0]]))
+        grown = [k for k, (n, m) in enumerate(zip(shape, alone.shape, strict=True)) if n == 3 * m]
+        if len(grown) == 1:
+            rows = alone.shape[grown[0]]
+            tensor = tensor.narrow(grown[0], rows, rows)
     return Output(kind, shape, calls, gives, True, _mark(tensor))
 
 

@@ -1,8 +1,9 @@
 """What a network does with images of one size: its layers with their axes, and what it makes of other images.
 
-Four forwards of noise tell it: one image, the same once more, two images, one larger image. An axis that grows with the
-number of images is the batch, one that grows with their size has positions, and one that does not grow may be the
-channels. Where several are left, the modules that make and read the tensor decide, and then its neighbours.
+Four forwards of noise tell it: one image, the same once more, the same between two others, one larger image. An axis
+that grows with the number of images is the batch, one that grows with their size has positions, and one that does not
+grow may be the channels. Where several are left, the modules that make and read the tensor decide, and then its
+neighbours.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import final
 import torch
 from torch import Tensor
 
-from featureviz.errors import out_of_memory
+from featureviz.errors import ModelError, out_of_memory
 from featureviz.network.axes import Axes
 from featureviz.network.copies.running import RunningCopy
+from featureviz.network.diagnosis import explain_failure
+from featureviz.network.site import within
 from featureviz.network.survey.evidence import explain_axes, learn_axes
 from featureviz.network.survey.passes import Mark, Output, Pass, watch
-from featureviz.network.taps import RETURNED
+from featureviz.network.taps import RETURNED, Tap
 
 _LARGER = 64  # pixels: even a network that halves its maps six times gives larger ones
 _MIXED, _DRAWN = 1e-2, 1e-4  # relative: TF32 rounds to 1e-3; without drawing numbers a second run gives the same
@@ -63,7 +66,7 @@ class Layer:
 
 @final
 class Survey:
-    """A network, watched on noise ``[1,C,H,W]`` and ``[2,C,H,W]``.
+    """A network, watched on noise ``[2,C,H,W]``.
 
     ``failure`` is the error that ended the first forward, if any; what ran before it can be read. ``alone`` says that
     a batch must go through one image at a time, since it mixes images, takes one only, or looks at their numbers.
@@ -105,19 +108,58 @@ class Survey:
             self._learnt = self._learn()
         return self._learnt
 
+    def tap(self, name: str, path: str, axes: Axes | None) -> Tap:
+        """Where the layer that is called ``name`` is read; ``axes`` replace what was learnt of them.
+
+        Raises:
+            ModelError: it does not run, runs several times, or gives no tensor.
+        """
+        output = self.outputs.get(path)
+        if output is None and self.failure is not None:
+            raise self.explain(f"before layer {name!r} was reached") from self.failure
+        if output is None:
+            around = next((p for p in self.layers if within(path, p)), "")
+            remedy = "`fv.layers(model)` lists those that do"
+            if around:
+                remedy = f"its weights may be used by {around!r}, which runs: tap that"
+            raise ModelError(f"layer {name!r} does not run in {self._running.name}'s forward; {remedy}")
+        if not output.readable:
+            raise ModelError(f"layer {name!r} gives a {output.gives}, not a tensor; tap a layer inside it")
+        if output.calls > 1:
+            raise ModelError(
+                f"layer {name!r} runs {output.calls} times in one forward, so its activation is ambiguous; tap a module"
+                " before or after it"
+            )
+        return Tap(path, axes=axes or self.learnt.axes[path])
+
+    def check_drawn(self, name: str, path: str) -> None:
+        """Raise ``ModelError`` if the layer depends on random numbers of the network's own."""
+        if path in self.learnt.drawn:
+            raise ModelError(
+                f"layer {name!r} depends on random numbers that {self._running.name} draws in every forward, so a"
+                " picture of it could not be made twice; wrap a network that draws none in eval mode (F.dropout(x,"
+                " training=self.training), for example), or tap a layer before it"
+            )
+
+    def explain(self, where: str = "") -> ModelError:
+        """The error that ended the forward, and at which point (``where``), with the remedy for its cause."""
+        assert self.failure is not None
+        return explain_failure(self._running.name, self._running.net, self._noise[:1], self.failure, where)
+
     def _learn(self) -> Learnt:
         one, again = self._one, self._pass(self._noise[:1], seed=1)
-        two, room = self._if_room(self._noise, one)
+        other = 0.3 * self._noise[1:]  # darker, so that what it changes in another image is seen
+        three, room = self._if_room(torch.cat([other, self._noise[:1], other]), one)
         larger = torch.nn.functional.pad(self._noise[:1], (0, _LARGER, 0, _LARGER), mode="replicate")
         wide, _ = self._if_room(larger)
-        axes = learn_axes(one, two, wide)
+        axes = learn_axes(one, three, wide)
         drawn = frozenset(_differing(one, again, _DRAWN))
-        mixed = [name for name in _differing(one, two, _MIXED) if name not in drawn]
+        mixed = [name for name in _differing(one, three, _MIXED) if name not in drawn]
         folded = [name for name in mixed if axes[name].windows != 1]
         for name in folded:
             reason = explain_axes(name, one.outputs[name].shape, "its rows are not in the order of the views")
             axes[name] = replace(axes[name], batch=None, channel=None, unclear=reason)
-        takes_one = room and two.failure is not None and one.failure is None
+        takes_one = room and three.failure is not None and one.failure is None
         alone = one.looks or takes_one or len(mixed) > len(folded)
         return Learnt(axes, alone, drawn)
 

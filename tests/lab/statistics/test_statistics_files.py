@@ -45,7 +45,7 @@ CHANGES: dict[str, Callable[[Saved], Any]] = {
     "a block as a tensor": lambda saved: saved | {"sites": {"se": torch.zeros(3)}},
     "a number for a tensor": lambda saved: in_block(saved, lambda block: block | {"logit_mean": 3}),
     "a tensor missing": lambda saved: in_block(
-        saved, lambda block: {k: v for k, v in block.items() if k != "value_sd"}
+        saved, lambda block: {k: v for k, v in block.items() if k != "quantiles"}
     ),
     "another shape": lambda saved: in_block(saved, lambda block: block | {"quantiles": torch.zeros(3, 8)}),
     "other channels": lambda saved: in_block(saved, lambda block: block | {"logit_mean": torch.zeros(5)}),

@@ -1,0 +1,200 @@
+"""What the caller set in torch, and what Ctrl-C cuts short, changes no picture and leaves nothing behind."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+
+import featureviz as fv
+from featureviz.network.surroundings import modes_kept, own_surroundings, postponed_interrupts
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+WORLDS: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "float64": lambda: default_dtype(torch.float64),
+    "float16": lambda: default_dtype(torch.float16),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "meta device": lambda: torch.device("meta"),
+    "no_grad": torch.no_grad,
+    "inference mode": torch.inference_mode,
+    "anomaly mode": lambda: torch.autograd.set_detect_anomaly(True, check_nan=False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("spec", ["conv:1", "gate:se:2", "logit:3", "stem:1@2,2"])
+def test_a_picture_does_not_depend_on_what_the_caller_set(tiny: fv.TappedModel, world: str, spec: str) -> None:
+    def work() -> fv.Rendering:
+        return fv.render(tiny, spec, steps=4, size=24, views=2, progress=False)
+
+    expected = work()
+    with WORLDS[world]():
+        made = work()
+    assert made.images.dtype == made.scores.dtype == made.held_out.scores.dtype == torch.float32
+    assert torch.equal(made.images, expected.images)
+    assert torch.equal(made.held_out.scores, expected.held_out.scores)
+
+
+@pytest.mark.parametrize("world", sorted(WORLDS.keys() - {"anomaly mode"}))
+def test_a_network_is_learnt_alike_everywhere(net: torch.nn.Module, world: str) -> None:
+    def work() -> tuple[list[str], str]:
+        model = fv.wrap(net, mean=0.5, std=[0.25] * 3, size=24)
+        return list(map(str, fv.layers(model))), repr(fv.gates(model))
+
+    expected = work()
+    with WORLDS[world]():
+        assert work() == expected
+
+
+def test_the_callers_generators_stay_where_they_are(tiny: fv.TappedModel) -> None:
+    before = torch.get_rng_state()
+    fv.wrap(tiny.net, size=24)
+    fv.gates(fv.wrap(tiny.net, size=24))
+    fv.render(tiny, "[conv:1, gate:se:2]", steps=2, size=24, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class Mode(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_that_was_not_left_is_taken_away() -> None:
+    outer = Mode()
+    with outer:
+        with modes_kept():
+            Mode().__enter__()
+            Mode().__enter__()
+            torch._C._set_grad_enabled(False)
+            torch.set_autocast_enabled("cpu", True)
+        assert len(_get_current_function_mode_stack()) == 1
+        assert torch.is_grad_enabled()
+        assert not torch.is_autocast_enabled("cpu")
+    assert not _get_current_function_mode_stack()
+
+
+@own_surroundings
+def look() -> tuple[bool, bool, bool]:
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+
+
+def test_a_function_has_surroundings_of_its_own() -> None:
+    with torch.inference_mode(), torch.autocast("cpu"):
+        assert look() == (True, False, False)
+        assert torch.is_inference_mode_enabled()
+        assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.fixture
+def default_handler() -> Iterator[None]:
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_ctrl_c_waits_for_the_end_of_a_step() -> None:
+    steps: list[str] = []
+    with pytest.raises(KeyboardInterrupt), postponed_interrupts() as interrupted:  # noqa: PT012
+        for i in range(3):
+            steps.append(f"begin {i}")
+            if i == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            steps.append(f"end {i}")
+            interrupted()
+    assert steps[-1] == "end 1"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    with pytest.raises(KeyboardInterrupt), postponed_interrupts():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second one was not honoured")
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_ctrl_c_is_not_lost_where_nobody_looks() -> None:
+    with pytest.raises(KeyboardInterrupt), postponed_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_handler_of_the_callers_stays() -> None:
+    got: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: got.append(number))
+    try:
+        with postponed_interrupts():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert got == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may come inside a __del__
+@pytest.mark.parametrize("spec", ["conv:1", "gate:se:2", "deepdream:stem"])
+def test_an_interrupt_at_any_instant_leaves_the_model_as_it_was(tiny: fv.TappedModel, spec: str) -> None:
+    """A timer raises it, wherever the render is then. (The benchmarks do this a thousand times.)"""
+
+    def work() -> Tensor:
+        return fv.render(tiny, spec, steps=3, size=24, progress=False).images
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    expected, started = work(), time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for i in range(12):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, seconds * (i + 1) / 12)
+                work()
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert not _get_current_function_mode_stack()
+    assert torch.is_grad_enabled()
+    assert not tiny.running.hooked
+    assert torch.equal(work(), expected)
+
+
+def test_many_threads_render_what_each_renders_alone(tiny: fv.TappedModel) -> None:
+    def work(i: int) -> Tensor:
+        changed = fv.clamp(tiny, "se", 0.1 * i) if i % 2 else nullcontext()
+        redirected = fv.redirected(tiny) if i == 2 else nullcontext()
+        with changed, redirected:
+            return fv.render(tiny, f"conv:{i}", steps=2, size=24, progress=False).images
+
+    alone, wrong = [work(i) for i in range(4)], list[int]()
+
+    def repeat(i: int) -> None:
+        wrong.extend(i for _ in range(3) if not torch.equal(work(i), alone[i]))
+
+    threads = [threading.Thread(target=repeat, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
