@@ -214,7 +214,10 @@ class Ascent:
             self._headroom = headroom(self.model.device)  # made when the forward holds its most
         score = score_views(objective, activations)  # [M]
         if not score.requires_grad:
-            why = "" if any(a.requires_grad for a in activations.values()) else self.executor.explain_missing_gradient()
+            why = ""
+            if not any(a.requires_grad for a in activations.values()):
+                cut = "it cuts the gradient off on the way, as detach, rounding and argmax do"
+                why = self.executor.explain_missing_gradient() or cut
             raise InvalidInput(
                 f"{objective.spec} does not depend on the image, so there is nothing to climb"
                 + (f". {self.model.name}: {why}" if why else "")
