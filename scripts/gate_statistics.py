@@ -16,6 +16,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -183,6 +184,7 @@ def shorten(name: str) -> str:
 
 def write_statistics(args: argparse.Namespace) -> None:
     """Measure, print and draw."""
+    check_writable(Path(args.save or args.out).parent)
     out, model = check_writable(args.out), load_model(args)
     pictures = Pictures(args.images, model.input_size((224, 224)))
     natural = load_or_measure(model, args)

@@ -78,12 +78,12 @@ def test_the_command_says_it_and_exits_with_130(
 def test_an_interrupted_demo_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    interrupt_at(monkeypatch, 6)  # in the third of four blocks
-    assert main(["demo", "--gates", "4", "--steps", "2", "--size", "32", "--out", str(tmp_path)]) == 130
-    assert "shows the 2 of 4 gates that are done" in capsys.readouterr().err
+    interrupt_at(monkeypatch, 4)  # in the second of two blocks
+    assert main(["demo", "--gates", "2", "--steps", "2", "--size", "32", "--out", str(tmp_path)]) == 130
+    assert "shows the 1 of 2 gates that are done" in capsys.readouterr().err
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (len(report["gates"]), report["planned"], report["interrupted"]) == (2, 4, True)
-    assert "Interrupted: 2 of 4 gates are done." in (tmp_path / "index.html").read_text()
+    assert (len(report["gates"]), report["planned"], report["interrupted"]) == (1, 2, True)
+    assert "Interrupted: 1 of 2 gates are done." in (tmp_path / "index.html").read_text()
 
 
 def test_a_demo_without_a_gate_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
