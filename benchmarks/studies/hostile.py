@@ -47,7 +47,7 @@ from benchmarks.studies.hostile_cases import (
 )  # fmt: skip
 from benchmarks.studies.hostile_specs import make_specs
 from featureviz import lab
-from featureviz.surroundings import modes_kept
+from featureviz.network.surroundings import modes_kept
 
 Tried = tuple[int, list[Failure]]  # how many, and what failed
 
