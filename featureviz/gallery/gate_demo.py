@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from featureviz.files import write_json
 from featureviz.gallery.cards.card_page import INTRO, KEY, draw_gate
 from featureviz.gallery.cards.card_report import describe_gate
@@ -22,6 +20,7 @@ from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_ga
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.models.embedded import load
 from featureviz.network.model import TappedModel
+from featureviz.network.surroundings import progress_bar
 from featureviz.objectives.algebra import PerImage
 from featureviz.objectives.gate_leaves import Gate
 from featureviz.rendering.entry import render
@@ -50,11 +49,12 @@ def render_demo(
     folder, started = prepare_folder(out), time.perf_counter()
     model, natural = load(), natural_gates()
     pairs, cut_short = list[_Pair](), False
-    with tqdm(total=2 * count, desc="gates opened and closed", unit="image", disable=not progress) as bar:
+    with progress_bar(progress, total=2 * count, desc="gates opened and closed", unit="image") as bar:
         try:
             for site, units in choose_gates(list(model.gates), natural, count).items():
                 pairs += _render_pairs(model, natural, site, units, steps, size, seed)
-                bar.update(2 * len(units))
+                if bar is not None:
+                    bar.update(2 * len(units))
         except KeyboardInterrupt:
             if not pairs:
                 raise

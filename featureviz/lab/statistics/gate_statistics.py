@@ -13,9 +13,8 @@ from typing import Any, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from featureviz.checks import MOST, SEEDS, choice, finite, show, whole
+from featureviz.checks import MOST, SEEDS, choice, finite, flag, show, whole
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.files import PathLike, open_file, show_path, write_bytes
 from featureviz.lab.inputs import check_units
@@ -24,7 +23,7 @@ from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batche
 from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
 from featureviz.models.checkpoint import read_saved
 from featureviz.network.model import TappedModel, tapped
-from featureviz.network.surroundings import own_surroundings
+from featureviz.network.surroundings import own_surroundings, postponed_interrupts, progress_bar
 
 LEVELS = (  # dense in the tails, where renders lie; the ends are the minimum and the maximum
     0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(i / 20 for i in range(2, 19)),
@@ -113,12 +112,17 @@ class GateStatistics:
         source = Pictures(pictures, size) if isinstance(pictures, str | os.PathLike) else pictures
         running, names, interrupted = RunningStatistics.empty(sites, extremes), dict[int, str](), False
         total = len(source) if isinstance(source, Pictures) or (isinstance(source, Tensor) and source.ndim) else None
-        with tqdm(total=total, desc="gates", disable=not progress, unit="image") as bar:
+        with (
+            postponed_interrupts() as interrupt,
+            progress_bar(flag("progress", progress), total=total, desc="gates", unit="image") as bar,
+        ):
             try:
                 for batch in batches(source, size):
                     names.update(enumerate(batch.names or (), running.count))
                     running = running.add(model, batch, sample, seed)
-                    bar.update(len(batch.images))
+                    if bar is not None:
+                        bar.update(len(batch.images))
+                    interrupt()
             except KeyboardInterrupt:
                 if running.count < 2:
                     raise
