@@ -1,5 +1,5 @@
-"""The caller's surroundings: torch's modes, Ctrl-C, the terminal. They must not leak into a render, and a render must not change
-them, even where Ctrl-C ends it between two instructions.
+"""The caller's surroundings: torch's modes, Ctrl-C, the terminal. They must not leak into a render, and a render must
+not change them, even where Ctrl-C ends it between two instructions.
 """
 
 from __future__ import annotations
