@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
 
 PathLike = str | os.PathLike[str]
@@ -160,4 +161,6 @@ def _reason(error: Exception) -> str:
 
 def show_path(path: PathLike) -> str:
     """A path for a message; the bytes of a name that is not UTF-8 are written as such."""
+    if not isinstance(path, str | os.PathLike):
+        raise InvalidInput(f"{show(path)} was given for a path; expected text or a Path")
     return os.fspath(path).encode(errors="backslashreplace").decode()

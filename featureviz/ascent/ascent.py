@@ -255,6 +255,7 @@ class Ascent:
 def _check_count(model: TappedModel, objective: Objective, n: int) -> None:
     """Raise an error if the network has no numbers, or the objective or an intervention is for other images."""
     model.require_numbers()
+    instance("objective", objective, Objective)
     check_batch(model.key, n)
     if objective.n not in (1, n):
         raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")

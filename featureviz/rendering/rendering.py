@@ -10,6 +10,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from featureviz.checks import whole
 from featureviz.files import PathLike
 from featureviz.rendering.held_out import HeldOut
 from featureviz.rendering.png import encode_png, make_contact_sheet, name_png, write_image
@@ -84,7 +85,7 @@ class Rendering:
 
     def recipe_of(self, i: int) -> dict[str, Any]:
         """The recipe of image i alone, with its own spec, seed and number."""
-        recipe = dict(self.recipe)
+        i, recipe = whole("i", i, 0, len(self) - 1), dict(self.recipe)
         if seeds := recipe.pop("seeds", None):  # best_of took the images from renders with different seeds
             recipe["seed"] = seeds[i]
         if i in recipe.pop("unmoved", []):

@@ -158,7 +158,7 @@ class GateStatistics:
 
     def check_fits(self, model: TappedModel, site: str) -> None:
         """Raise ``InvalidInput`` if the block of that name has another number of gates in ``model``."""
-        channels, measured = model.gates[site].channels, self[site].logit_mean.numel()
+        channels, measured = tapped(model).gates[site].channels, self[site].logit_mean.numel()
         if measured != channels:
             raise InvalidInput(
                 f"the statistics of {site!r} are of {measured} gates, the network's block has {channels}: they are of"

@@ -15,7 +15,7 @@ from featureviz.network.execution.compiled import Program, compiled, warn_uncomp
 from featureviz.network.execution.fused_copies import FusedCopies
 from featureviz.network.execution.precision import Precision, is_half, keep_float32
 from featureviz.network.in_force import interventions_on
-from featureviz.network.model import TappedModel
+from featureviz.network.model import TappedModel, tapped
 
 
 @final
@@ -49,7 +49,7 @@ class Executor:
         precision: Precision = "float32",
         compile: bool = False,
     ) -> None:
-        self.model, self.layers, self.size = model, tuple(layers), height_width(size)
+        self.model, self.layers, self.size = tapped(model), tuple(layers), height_width(size)
         self.compile = compile
         self.half = is_half(model, precision)
         model.require_numbers()

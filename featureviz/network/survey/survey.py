@@ -153,7 +153,7 @@ class Survey:
         larger = torch.nn.functional.pad(self._noise[:1], (0, _LARGER, 0, _LARGER), mode="replicate")
         wide, _ = self._if_room(larger)
         axes = learn_axes(one, three, wide)
-        drawn = frozenset(_differing(one, again, _DRAWN))
+        drawn = {name for name, output in one.outputs.items() if output.drawn} | {*_differing(one, again, _DRAWN)}
         mixed = [name for name in _differing(one, three, _MIXED) if name not in drawn]
         folded = [name for name in mixed if axes[name].windows != 1]
         for name in folded:
@@ -161,7 +161,7 @@ class Survey:
             axes[name] = replace(axes[name], batch=None, channel=None, unclear=reason)
         takes_one = room and three.failure is not None and one.failure is None
         alone = one.looks or takes_one or len(mixed) > len(folded)
-        return Learnt(axes, alone, drawn)
+        return Learnt(axes, alone, frozenset(drawn))
 
     def _if_room(self, x: Tensor, rows: Pass | None = None) -> tuple[Pass, bool]:
         """The pass, or an empty one where the memory is full."""
