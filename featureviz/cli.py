@@ -12,6 +12,8 @@ from featureviz.ascent.optimizers import Adam
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
+from featureviz.gallery.folder import prepare_folder
+from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT
 from featureviz.options import positive_int
 from featureviz.rendering.presets import DEMO_STEPS, LOOK_STEPS, STEPS, fast
@@ -19,8 +21,12 @@ from featureviz.rendering.presets import DEMO_STEPS, LOOK_STEPS, STEPS, fast
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns 0 on success, 2 after an error, which is one line on stderr, and 130 after Ctrl-C."""
-    args = make_parser().parse_args(options.protect_specs(sys.argv[1:] if argv is None else argv))
-    return options.run_command("featureviz", lambda: args.run(args))
+
+    def work() -> None:
+        args = make_parser().parse_args(options.protect_specs(sys.argv[1:] if argv is None else argv))
+        args.run(args)
+
+    return options.run_command("featureviz", work)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -34,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_render(commands.add_parser("render", help="render specs such as features.6:17 or -gate:features.9.block.2:3"))
     layers = commands.add_parser("layers", help="list a model's layers with their shapes")
     options.add_model_options(layers)
-    layers.set_defaults(run=lambda args: print(*options.load_model(args).layers(), sep="\n"))
+    layers.set_defaults(run=lambda args: print(*options.load_model(args, listing=True).layers(), sep="\n"))
     _add_gates(commands.add_parser("gates", help="list a model's gates, or make a card of each with --cards"))
     return parser
 
@@ -50,6 +56,7 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     options.add_model_options(render)
     render.add_argument("spec", nargs="+", help="one or more objectives")
     render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
+    render.add_argument("--image", metavar="FILE", help="a picture to start from, cropped to --size (default: noise)")
     render.add_argument("--views", type=positive_int, default=1, help="random views per image and step (default: 1)")
     render.add_argument("--best-of", type=positive_int, default=1, metavar="N", help="keep the best of N renders")
     render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
@@ -87,9 +94,11 @@ def _run_demo(args: argparse.Namespace) -> None:
 
 
 def _run_render(args: argparse.Namespace) -> None:
-    runtime = Runtime(precision=args.precision, compile=args.compile)
+    prepare_folder(args.out)  # before a network is downloaded
+    model, runtime = options.load_model(args), Runtime(precision=args.precision, compile=args.compile)
+    image = None if args.image is None else read_picture(args.image, args.size, channels=model.channels)
     page = render_specs(
-        options.load_model(args), args.spec, args.out, batch=args.batch, best_of=args.best_of, size=args.size,
+        model, args.spec, args.out, batch=args.batch, best_of=args.best_of, image=image, size=args.size,
         views=args.views, seed=args.seed, device=args.device, runtime=runtime, **_choose_steps(args),
     )  # fmt: skip
     print(page)
@@ -111,7 +120,9 @@ def _run_gates(args: argparse.Namespace) -> None:
         )
     if not args.cards and (args.images or args.site or args.units is not None or args.statistics):
         raise InvalidInput("--images, --site, --units and --statistics are options of cards: add --cards")
-    model = options.load_model(args)
+    if args.cards:
+        prepare_folder(args.out)
+    model = options.load_model(args, listing=not args.cards)
     if not model.gates:
         raise ModelError(
             f"{model.name} has no squeeze-and-excitation gates; `featureviz layers` lists what can be rendered instead"

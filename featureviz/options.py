@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from featureviz.errors import FeaturevizError
 from featureviz.models import load
+from featureviz.models.weights import DEFAULT
 from featureviz.network.model import TappedModel
 from featureviz.objectives.spec import parse_unit_list
 
@@ -20,9 +24,10 @@ def add_model_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--input", type=positive_int, default=None, help="the network's input size in pixels")
 
 
-def load_model(args: argparse.Namespace) -> TappedModel:
-    """The network that the options of ``add_model_options`` name."""
-    return load(args.model, weights=None if args.weights == "none" else args.weights, size=args.input)
+def load_model(args: argparse.Namespace, *, listing: bool = False) -> TappedModel:
+    """The network that the options of ``add_model_options`` name; for ``listing`` its names, nothing is downloaded."""
+    random = args.weights == "none" or (listing and args.weights == DEFAULT)
+    return load(args.model, weights=None if random else args.weights, size=args.input)
 
 
 def add_ascent_options(parser: argparse._ActionsContainer, *, steps: int | None, default_steps: str = "") -> None:
@@ -64,9 +69,12 @@ def unit_list(text: str) -> list[int]:
 
 def positive_int(text: str) -> int:
     """An argument that must be a whole number from 1."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:  # also of a number with thousands of digits
+        value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} was given; expected at least 1")
+        raise argparse.ArgumentTypeError(f"{text.strip()[:20]!r} was given; expected a whole number of at least 1")
     return value
 
 
@@ -80,16 +88,55 @@ def protect_specs(arguments: Sequence[str]) -> list[str]:
 
 
 def run_command(program: str, work: Callable[[], object]) -> int:
-    """Do the work of ``program`` and return its exit code: 0, or 2 after an error of featureviz, 130 after Ctrl-C.
+    """Do the work of ``program`` and return its exit code: 0, 2 after an error, 130 after Ctrl-C.
 
-    An error becomes one line on stderr.
+    An error becomes one line on stderr. A reader of standard output that has read enough (``| head``) is no error.
     """
+    _prepare_streams()
+    code = _run(program, work)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _stop_writing(program, error) or code
+    return code
+
+
+def _run(program: str, work: Callable[[], object]) -> int:
     try:
         work()
+    except SystemExit as end:  # of argparse, after the help or a wrong usage
+        return _fail(program, end.code) if isinstance(end.code, str) else int(end.code or 0)
     except FeaturevizError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+        return _fail(program, str(error))
+    except KeyboardInterrupt as error:
+        return _fail(program, f"interrupted; {error}" if str(error) else "interrupted", 130)
+    except OSError as error:
+        return _stop_writing(program, error)
     return 0
+
+
+def _prepare_streams() -> None:
+    """Let anything be printed: bytes of names that are not UTF-8, and where a stream was closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nothing = open(os.devnull, "w", errors="backslashreplace")  # noqa: SIM115 - until the process ends
+            setattr(sys, name, nothing)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _stop_writing(program: str, error: OSError) -> int:
+    """The exit code after an error of the system, mostly of standard output, to which nothing more is written."""
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nothing:  # a stream may have no file, as in a test
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return 0
+    place = f" ({error.filename})" if error.filename else ""
+    return _fail(program, f"{error.strerror or error}{place}; give another place to write to")
+
+
+def _fail(program: str, message: str, code: int = 2) -> int:
+    with suppress(OSError):  # stderr may be full too
+        print(f"{program}: {message}", file=sys.stderr, flush=True)
+    return code

@@ -4,8 +4,8 @@
     python scripts/activation_grid.py torchvision:convnext_base features.0.0 features.3.0.block.0 \\
         features.5.26.block.0 features.7.2.block.0 --image picture.jpg --out out
 
-The script writes LAYER.png for each layer. If there are several, it also writes all.png with the photograph and all
-layers.
+The script writes LAYER-HASH.png for each layer. If there are several, it also writes all.png with the photograph and
+all layers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ def read_photograph(path: str | None, size: Size, default: str = "astronaut.png"
                 "scikit-image, which has a picture, is not installed; give --image, or pip install '.[scripts]'"
             ) from error
         path = str(Path(skimage.__path__[0]) / "data" / default)
-    try:
-        return read_picture(path, size)
-    except (OSError, ValueError) as error:
-        raise fv.FeaturevizError(f"cannot read a picture from {path}: {error}") from error
+    return read_picture(path, size)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,11 +50,12 @@ def write_grids(args: argparse.Namespace) -> None:
     image = read_photograph(args.image, model.size or 224)
     options = {"scale": args.scale, "columns": args.columns, "name": args.colours}
     grids = [activation_grid(model, layer, image, args.channels, **options) for layer in args.layers]
-    for layer, grid in zip(args.layers, grids, strict=True):
-        print(save_picture(grid, out / make_file_name(layer)))
+    named = zip(args.layers, grids, strict=True)
+    paths = [save_picture(grid, out / make_file_name(layer)) for layer, grid in named]
     if len(grids) > 1:
         photograph = draw_sheet([("the image", image)], smallest=192)
-        print(save_picture(join_column([photograph, *grids]), out / "all.png"))
+        paths.append(save_picture(join_column([photograph, *grids]), out / "all.png"))
+    print(*paths, sep="\n")
 
 
 def main() -> int:
@@ -68,8 +66,7 @@ def main() -> int:
     parser.add_argument("--columns", type=positive_int, default=16, help="(default: 16)")
     parser.add_argument("--scale", choices=["each", "shared"], default="each", help="of the colours (default: each)")
     parser.add_argument("--colours", default="viridis", help="a colour map (default: viridis)")
-    args = parser.parse_args()
-    return run_command("activation_grid", lambda: write_grids(args))
+    return run_command("activation_grid", lambda: write_grids(parser.parse_args()))
 
 
 if __name__ == "__main__":

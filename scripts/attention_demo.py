@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from activation_grid import read_photograph
@@ -21,11 +20,11 @@ from attention_page import Page, Reweighted
 from torch import Tensor, nn
 
 import featureviz as fv
-from featureviz.files import write_bytes
+from featureviz.files import check_writable, write_bytes
 from featureviz.network.taps import INPUT, Tap, hooked
 from featureviz.nn import CBAM, SEModule, SpatialAttention
 from featureviz.options import run_command
-from featureviz.rendering.png import encode_png
+from featureviz.rendering.png import encode_png, name_png
 
 SIDE = 224  # of the photograph, pixels
 SMALL_MAPS = (  # three channels with the means 2, 0.5 and 1: a blob, a diagonal, an edge
@@ -107,6 +106,8 @@ def make_by_hand() -> tuple[SEModule, SpatialAttention, CBAM]:
 # ------------------------------------------------------------------------------------------------------------ page
 @torch.no_grad()
 def write_page(args: argparse.Namespace) -> None:
+    out = name_png(args.out)
+    check_writable(out.parent)
     photograph = read_photograph(args.image, SIDE, "chelsea.png")
     model = fv.load("embedded", size=SIDE)
     x = model(photograph[None], [args.layer])[args.layer][0].relu()
@@ -124,8 +125,8 @@ def write_page(args: argparse.Namespace) -> None:
     page.draw_section(heading, x, photograph, reweight(x, make_random(x, args.seed)))
     heading = "Three channels small enough to check by hand; CBAM has the layers of the two above it"
     page.draw_section(heading, small, BY_HAND, reweight(small, make_by_hand()))
-    write_bytes(Path(args.out), encode_png(page.picture(), palette=True))
-    print(args.out)
+    write_bytes(out, encode_png(page.picture(), palette=True))
+    print(out)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,8 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--layer", default="features.2.block.1", help="a layer of the embedded network")
     parser.add_argument("--seed", type=int, default=0, help="of the random attention layers")
     parser.add_argument("--out", default="attention.png", help="file (default: attention.png)")
-    args = parser.parse_args(argv)
-    return run_command("attention_demo", lambda: write_page(args))
+    return run_command("attention_demo", lambda: write_page(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import zlib
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 
+from featureviz.errors import FeaturevizError
 from featureviz.models.embedded import MEAN, SIZE, STD
 
 PHOTOS = ["/usr/share/wallpapers", "/usr/share/backgrounds", "textures", "skimage"]
@@ -37,7 +37,9 @@ def read_sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.
             try:
                 import skimage  # pyright: ignore[reportMissingImports]
             except ImportError:
-                sys.exit("scikit-image, which has photographs, is not installed; pip install '.[scripts]'")
+                raise FeaturevizError(
+                    "scikit-image, which has photographs, is not installed; pip install '.[scripts]'"
+                ) from None
 
             folder = str(Path(skimage.__path__[0]) / "data")
         for path in sorted(Path(folder).rglob("*")):

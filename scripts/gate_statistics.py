@@ -16,12 +16,14 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import featureviz as fv
 from featureviz.files import check_writable, write_json
+from featureviz.gallery.cards.entry import check_completed
 from featureviz.lab import Ablation, GateStatistics, Pictures, SiteStatistics, ablate, colormap
 from featureviz.lab.draw.canvas import COOL, FAINT, GREY, INK, PALE, WARM, Canvas, Color, measure_text
 from featureviz.lab.draw.colors import DIVERGING
@@ -42,8 +44,8 @@ def add_statistics_options(parser: argparse.ArgumentParser, *, required: bool = 
 def load_or_measure(model: fv.TappedModel, args: argparse.Namespace) -> GateStatistics:
     """The statistics of the file that was given, or new ones of the pictures."""
     if args.statistics is None:
-        return GateStatistics.measure(model, args.images, progress=True)
-    natural = GateStatistics.load(args.statistics)
+        return GateStatistics.measure(model, args.images, progress=True).completed()
+    natural = check_completed(GateStatistics.load(args.statistics))
     for name in fv.gates(model).channelwise:
         natural.check_fits(model, name)
     return natural
@@ -182,20 +184,20 @@ def shorten(name: str) -> str:
 
 def write_statistics(args: argparse.Namespace) -> None:
     """Measure, print and draw."""
+    check_writable(Path(args.save or args.out).parent)
     out, model = check_writable(args.out), load_model(args)
     pictures = Pictures(args.images, model.input_size((224, 224)))
     natural = load_or_measure(model, args)
-    print(natural.table())
-    some = [pictures.paths[i] for i in spaced_indices(len(pictures), args.ablated)]
-    ablations = ablate(model, Pictures(some, pictures.size), natural, layer=args.layer, progress=True)
-    print("\n".join(map(str, ablations)))
     if args.statistics is None or args.save is not None:
         natural.save(args.save or out / "gate_statistics.pt")
+    some = [pictures.paths[i] for i in spaced_indices(len(pictures), args.ablated)]
+    ablations = ablate(model, Pictures(some, pictures.size), natural, layer=args.layer, progress=True)
     report = {"model": model.name, "pictures": natural.count, "layer": args.layer, "blocks": natural.rows()}
     write_json(out / "gate_statistics.json", {**report, "ablations": [asdict(a) for a in ablations]})
     what = "the output" if args.layer == OUTPUT else args.layer
     note = f"{natural.count:,} natural pictures; gates fixed on {ablations[0].count} of them, |a - b| / |a| of {what}"
-    print(draw(model, natural, ablations, f"The gates of {model.name}", note).save(out / "gate_statistics.png"))
+    sheet = draw(model, natural, ablations, f"The gates of {model.name}", note).save(out / "gate_statistics.png")
+    print(natural.table(), *ablations, sheet, sep="\n")
 
 
 def main() -> int:
@@ -205,8 +207,7 @@ def main() -> int:
     parser.add_argument("--save", default=None, help="file for the statistics (default: in --out)")
     parser.add_argument("--layer", default=OUTPUT, help="the layer to compare (default: the output)")
     parser.add_argument("--ablated", type=positive_int, default=128, help="pictures to compare it on (default: 128)")
-    args = parser.parse_args()
-    return run_command("gate_statistics", lambda: write_statistics(args))
+    return run_command("gate_statistics", lambda: write_statistics(parser.parse_args()))
 
 
 if __name__ == "__main__":

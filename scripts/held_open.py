@@ -72,13 +72,13 @@ def write_renders(args: argparse.Namespace) -> None:
     natural = load_or_measure(model, args) if args.images or args.statistics else None
     interventions = gate_interventions(model, site, natural)
     renders = render_under(model, goal, interventions, steps=args.steps, size=args.size)
-    print(format_table(renders))
     facts = {"model": model.name, "objective": goal.spec, "block": site, "steps": args.steps, "size": args.size}
     rows = [{"way": r.way, "own": r.own, "plain": r.plain, "constant": r.constant} for r in renders]
     write_json(out / "held_open.json", {**facts, "renders": rows})
     title = f"What {goal.spec} looks for, and the gates of {site}"
     note = f"{model.name}, {args.steps} steps from the same noise, judged on 16 held-out views"
-    print(draw(title, note, renders).save(out / "held_open.png"))
+    sheet = draw(title, note, renders).save(out / "held_open.png")
+    print(format_table(renders), sheet, sep="\n")
 
 
 def main() -> int:
@@ -89,8 +89,7 @@ def main() -> int:
     add_statistics_options(parser, required=False)
     parser.add_argument("--steps", type=positive_int, default=160, help="of ascent (default: 160)")
     parser.add_argument("--size", type=positive_int, default=160, help="of the renders in pixels (default: 160)")
-    args = parser.parse_args(protect_specs(sys.argv[1:]))
-    return run_command("held_open", lambda: write_renders(args))
+    return run_command("held_open", lambda: write_renders(parser.parse_args(protect_specs(sys.argv[1:]))))
 
 
 if __name__ == "__main__":

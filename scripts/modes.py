@@ -109,7 +109,6 @@ def write_modes(args: argparse.Namespace) -> None:
         size=args.size,
         photograph_size=2 * PHOTO,
     )
-    print(format_table(block_modes, renders.ends))
     facts = {"model": model.name, "block": site, "pictures": natural.count, "method": args.method}
     facts |= {"power": args.power, "steps": args.steps, "size": args.size, "input": model.size}
     rows = [
@@ -123,7 +122,8 @@ def write_modes(args: argparse.Namespace) -> None:
     )
     title = f"What the gates of {site} do together: {len(block_modes)} modes ({args.method})"
     amounts = block_modes.amounts(natural[site].logit_sample)
-    print(draw(title, note, block_modes, renders, amounts).save(out / "modes.png"))
+    sheet = draw(title, note, block_modes, renders, amounts).save(out / "modes.png")
+    print(format_table(block_modes, renders.ends), sheet, sep="\n")
 
 
 def main() -> int:
@@ -136,8 +136,7 @@ def main() -> int:
     parser.add_argument("--power", type=float, default=4, help="of the cosine that keeps a render on its mode")
     parser.add_argument("--steps", type=positive_int, default=128, help="of ascent (default: 128)")
     parser.add_argument("--size", type=positive_int, default=128, help="of the renders in pixels (default: 128)")
-    args = parser.parse_args()
-    return run_command("modes", lambda: write_modes(args))
+    return run_command("modes", lambda: write_modes(parser.parse_args()))
 
 
 if __name__ == "__main__":

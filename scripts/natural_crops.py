@@ -18,6 +18,10 @@ import numpy as np
 from composites import PHOTOS, Composites, read_sources
 from tqdm import tqdm
 
+import featureviz as fv
+from featureviz.files import check_writable
+from featureviz.options import positive_int, run_command
+
 
 def is_drawing(picture: np.ndarray) -> bool:
     """Whether most pixels of the bytes ``[H,W,3]`` equal their right neighbour, as in drawings and plain skies."""
@@ -27,13 +31,17 @@ def is_drawing(picture: np.ndarray) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder")
-    parser.add_argument("--count", type=int, default=1500, help="of crops (default: 1500)")
+    parser.add_argument("--count", type=positive_int, default=1500, help="of crops (default: 1500)")
     parser.add_argument("--seed", type=int, default=7, help="(default: 7)")
-    args = parser.parse_args()
+    return run_command("natural_crops", lambda: write_crops(parser.parse_args()))
+
+
+def write_crops(args: argparse.Namespace) -> None:
+    """Read the photographs, and write crops of them."""
+    check_writable(args.out)
     photos = [photo for held_out in (False, True) for photo in read_sources(PHOTOS, alpha=False, held_out=held_out)]
     if not photos:
-        print(f"no photographs under {', '.join(PHOTOS)}; docs/embedded.md names the packages", file=sys.stderr)
-        return 2
+        raise fv.FeaturevizError(f"no photographs under {', '.join(PHOTOS)}; docs/embedded.md names the packages")
     crops = Composites(photos, [], 4 * args.count, args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     kept = 0
@@ -47,7 +55,6 @@ def main() -> int:
             if kept == args.count:
                 break
     print(f"{kept} crops of {len(photos)} photographs in {args.out}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -44,7 +44,6 @@ def write_study(args: argparse.Namespace) -> None:
     units = choose_gates(natural, site, read_units(args), args.count)
     study = ReachabilityStudy(model, site, natural)
     gates, images = study.render_gates(units, steps=args.steps, size=args.size)
-    print(format_table(gates))
     facts = {"model": model.name, "block": site.name, "pictures": natural.count, "steps": args.steps}
     rows = [g._asdict() | {k: getattr(g, k)._asdict() for k in ("suppressed", "excited")} for g in gates]
     write_json(out / "realisable.json", {**facts, "size": args.size, "input": model.size, "gates": rows})
@@ -53,8 +52,8 @@ def write_study(args: argparse.Namespace) -> None:
         f"{model.name}, {natural.count:,} pictures, {args.steps} steps, 16 held-out views. Failed ascent: a mixture"
         " goes further; impossible: no natural squeeze would do it"
     )
-    sheet = draw(title, note, gates, images, partial(study.values, units[0]))
-    print(sheet.save(out / "realisable.png"))
+    sheet = draw(title, note, gates, images, partial(study.values, units[0])).save(out / "realisable.png")
+    print(format_table(gates), sheet, sep="\n")
 
 
 def main() -> int:
@@ -66,8 +65,7 @@ def main() -> int:
     parser.add_argument("--count", type=positive_int, default=8, help="(default: 8)")
     parser.add_argument("--steps", type=positive_int, default=96, help="of ascent (default: 96)")
     parser.add_argument("--size", type=positive_int, default=128, help="of the renders in pixels (default: 128)")
-    args = parser.parse_args()
-    return run_command("realisable", lambda: write_study(args))
+    return run_command("realisable", lambda: write_study(parser.parse_args()))
 
 
 if __name__ == "__main__":

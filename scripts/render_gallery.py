@@ -14,10 +14,12 @@ import sys
 
 from featureviz import options
 from featureviz.gallery import expand_specs, render_specs
+from featureviz.gallery.folder import prepare_folder
 from featureviz.rendering.presets import LOOK_STEPS
 
 
 def write_gallery(args: argparse.Namespace) -> None:
+    prepare_folder(args.out)  # before a network is downloaded
     model = options.load_model(args)
     page = render_specs(
         model, expand_specs(model, args.what, options.read_units(args)), args.out,
@@ -35,8 +37,9 @@ def main() -> int:
     parser.add_argument("--batch", type=options.positive_int, default=16, help="images at a time (default: 16)")
     options.add_device_option(parser)
     options.add_ascent_options(parser, steps=LOOK_STEPS)
-    args = parser.parse_args(options.protect_specs(sys.argv[1:]))
-    return options.run_command("render_gallery", lambda: write_gallery(args))
+    return options.run_command(
+        "render_gallery", lambda: write_gallery(parser.parse_args(options.protect_specs(sys.argv[1:])))
+    )
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python scripts/saliency.py embedded features.9.block.2 'logit:"missile"' --image picture.jpg --out out
     python scripts/saliency.py torchvision:efficientnet_b0 features.6.0.block.2 gate:features.6.2.block.2:5 --out out
 
-The script writes TARGET.png: the gradient, Grad-CAM, and integrated gradients with their parts through the content and
-through the gates. For every block before the target it prints the share of the gates in the gradient. It needs captum:
-pip install 'featureviz[attribution]'.
+The script writes TARGET-HASH.png: the gradient, Grad-CAM, and integrated gradients with their parts through the content
+and through the gates. For every block before the target it prints the share of the gates in the gradient. It needs
+captum: pip install 'featureviz[attribution]'.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def write_sheet(args: argparse.Namespace) -> None:
     out, model = check_writable(args.out), load_model(args)
     image = read_photograph(args.image, model.size or 224)
     sheet = saliency_sheet(model, args.target, args.site, image, baseline=args.baseline, steps=args.steps)
-    for name, paths in gradient_path_profile(model, args.target, image).items():
-        print(f"{name:40} gate share {float(paths.gate_share):.3f}")
-    print(save_picture(sheet, out / make_file_name(args.target.strip())))
+    profile = gradient_path_profile(model, args.target, image)
+    path = save_picture(sheet, out / make_file_name(args.target.strip()))
+    print(*(f"{name:40} gate share {float(paths.gate_share):.3f}" for name, paths in profile.items()), path, sep="\n")
 
 
 def main() -> int:
@@ -38,8 +38,7 @@ def main() -> int:
     parser.add_argument("target", help="an objective, such as logit:207, features.12:3 or gate:features.12.block.2:5")
     parser.add_argument("--baseline", choices=BASELINES, default=BLURRED, help="the start of integrated gradients")
     parser.add_argument("--steps", type=positive_int, default=64, help="of integrated gradients (default: 64)")
-    args = parser.parse_args(protect_specs(sys.argv[1:]))
-    return run_command("saliency", lambda: write_sheet(args))
+    return run_command("saliency", lambda: write_sheet(parser.parse_args(protect_specs(sys.argv[1:]))))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from activation_grid import add_options, read_photograph
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 import featureviz as fv
 from featureviz.files import check_writable
 from featureviz.lab import gate_jacobian, gate_weights, gated_maps, save_picture
-from featureviz.options import load_model, positive_int
+from featureviz.options import load_model, positive_int, run_command
 
 
 def main() -> int:
@@ -29,27 +30,28 @@ def main() -> int:
     parser.add_argument("--channels", type=positive_int, default=14, help="in maps.png, those that change most")
     parser.add_argument("--scale", choices=["each", "shared"], default="each", help="of the colours in maps.png")
     parser.add_argument("--order", choices=["modes", "natural"], default="modes", help="of jacobian.png")
-    args = parser.parse_args()
-    try:
-        out, model = check_writable(args.out), load_model(args)
-        maps = gated_maps(model, args.site, read_photograph(args.image, model.size or 224))
-    except fv.FeaturevizError as error:
-        print(f"se_block: {error}", file=sys.stderr)
-        return 2
+    return run_command("se_block", lambda: write_pictures(parser.parse_args()))
+
+
+def write_pictures(args: argparse.Namespace) -> None:
+    """Draw and write every picture that the block has."""
+    out, model = check_writable(args.out), load_model(args)
+    maps = gated_maps(model, args.site, read_photograph(args.image, model.size or 224))
     squeeze = maps.x.mean((1, 2))
     pictures: dict[str, Callable[[], Tensor]] = {
         "maps": lambda: maps.picture(args.channels, scale=args.scale),
         "weights": lambda: gate_weights(model, args.site).picture(),
         "jacobian": lambda: gate_jacobian(model, args.site, squeeze).picture(args.order),
     }
-    status = 0
+    paths, missing = list[Path](), list[str]()
     for name, make_picture in pictures.items():
         try:
-            print(save_picture(make_picture(), out / f"{name}.png"))
+            paths.append(save_picture(make_picture(), out / f"{name}.png"))
         except fv.FeaturevizError as error:  # a block of another kind has no two layers, but it has maps
-            print(f"se_block: {name}.png was not made: {error}", file=sys.stderr)
-            status = 2
-    return status
+            missing.append(f"{name}.png was not made: {error}")
+    print(*paths, sep="\n")
+    if missing:
+        raise fv.FeaturevizError("; ".join(missing))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ from tqdm import tqdm
 from featureviz.lab import GateStatistics
 from featureviz.models import embedded
 from featureviz.models.embedded import embedded_net
+from featureviz.options import run_command
 
 Standards = list[tuple[Tensor, Tensor]]  # for each tap the mean and standard deviation of the teacher's features
 
@@ -177,7 +179,7 @@ def measure_gates(args: argparse.Namespace) -> GateStatistics:
     pictures = (drop_drawings(torch.from_numpy(held_out.arrays["pictures"][rows])) for rows in chunks)
     statistics = GateStatistics.measure(
         embedded.load(), tqdm(pictures, total=len(chunks), desc="gate statistics"), extremes=256
-    )
+    ).completed()
     statistics.save(Path(embedded.__file__).parent / "embedded_gates.pt", compact=True)
     return statistics
 
@@ -262,7 +264,7 @@ def make_tables(steps: int, args: argparse.Namespace, agreement: dict[str, Any],
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["teach", "train", "export", "gates"], help="see above")
     parser.add_argument("--work", type=Path, required=True, help="folder for composites and checkpoints")
@@ -274,9 +276,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="composites per step (default: 64)")
     parser.add_argument("--lr", type=float, default=4e-3, help="the highest learning rate (default: 0.004)")
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks (needs a C++ compiler)")
-    args = parser.parse_args()
-    {"teach": teach, "train": train, "export": export, "gates": measure_gates}[args.stage](args)
+    stages: dict[str, Callable[[argparse.Namespace], object]] = {
+        "teach": teach, "train": train, "export": export, "gates": measure_gates,
+    }  # fmt: skip
+
+    def work() -> None:
+        args = parser.parse_args()
+        stages[args.stage](args)
+
+    return run_command("train_embedded", work)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

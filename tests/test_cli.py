@@ -121,10 +121,10 @@ def test_layers_and_gates_are_listed(capsys: pytest.CaptureFixture[str]) -> None
         (["render", "embedded", "gate:features.3:1"], "no gate 'features.3'; nearest: 'features.3.block.2'"),
         (["render", "embedded", "logit:tenth"], "nearest: 'tench'"),
         (["render", "embeded", "features.3:1"], "no model 'embeded'; nearest: 'embedded'"),
-        (["render", "torchvision:resnet19", "conv1:1"], "nearest: 'resnet18'"),
-        (["render", "timm:mobilenetv3_larg_100", "conv1:1"], "nearest: 'mobilenetv3_large_100'"),
+        (["render", "torchvision:resnet19", "conv1:1"], "nearest: 'torchvision:resnet18'"),
+        (["render", "timm:mobilenetv3_larg_100", "conv1:1"], "nearest: 'timm:mobilenetv3_large_100'"),
         (["gates", "torchvision:resnet18", "--weights", "none"], "has no squeeze-and-excitation gates"),
-        (["gates", "torchvision:resnet18", "--weights", "nowhere.pt"], "cannot read weights from nowhere.pt"),
+        (["gates", "torchvision:resnet18", "--weights", "nowhere.pt"], "cannot read nowhere.pt"),
         (
             ["render", "torchvision:resnet18", "--weights", "none", "gate:layer1:1"],
             "has no squeeze-and-excitation gates",
@@ -134,7 +134,7 @@ def test_layers_and_gates_are_listed(capsys: pytest.CaptureFixture[str]) -> None
         (["render", "embedded", "features.3:1", "--device", "nonsense"], "device='nonsense' cannot be used"),
         (["render", "embedded", "features.3:1", "features.6:999"], "channel 999 of 'features.6'"),
         (["render", "embedded", "features.3:99999999999999999999"], "expected an index from 0"),
-        (["render", "embedded", "features.3:1", "--weights", "nowhere.pt"], "cannot read weights from nowhere.pt"),
+        (["render", "embedded", "features.3:1", "--weights", "nowhere.pt"], "cannot read nowhere.pt"),
         (["gates", "timm:resnet18.nothing", "--weights", "none"], "leave out its tag or its options"),
     ],
 )
@@ -156,7 +156,7 @@ def test_an_unwritable_place_is_known_before_any_work(tmp_path: Path, capsys: py
     for command in (["demo"], ["render", "embedded", "features.3:1"]):
         assert main([*command, "--out", str(tmp_path / "file/deeper")]) == 2
         shown = capsys.readouterr().err
-        assert "is a file; give another --out" in shown
+        assert "is a file; give another folder (--out)" in shown
         assert "step" not in shown
     assert (tmp_path / "file").read_text() == "mine"
 

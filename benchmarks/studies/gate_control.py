@@ -61,7 +61,7 @@ def render_gates(
         objective = gate if drive == "logit" else GateValue(gate.site_name, gate.units[0])
         objectives.append(objective if sign > 0 else -objective)
     rendering = fv.render(model, objectives, steps=STEPS, size=SIZE, runtime=fv.Runtime(redirect=0), progress=False)
-    evaluation = fv.evaluate(model, fv.PerImage(gates), rendering.images)
+    evaluation = fv.evaluate(model, fv.PerImage(gates), rendering.completed().images)
     rows = []
     for gate, values, logits in zip(gates, evaluation.gates, evaluation.logits, strict=True):
         logit = logits[gate.spec].mean()
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep the renders that the stored result holds")
     args = parser.parse_args()
     model = load_real_network(args.weights)
-    natural = GateStatistics.measure(model, args.images, progress=True)
+    natural = GateStatistics.measure(model, args.images, progress=True).completed()
     result: dict[str, Any] = {"steps": STEPS, "image": SIZE, "input": INPUT, "natural images": natural.count}
     result["blocks"] = json.loads((RESULTS / "gate_control.json").read_text())["blocks"] if args.resume else {}
     for site in tqdm(fv.gates(model).values(), desc="blocks"):

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 import featureviz as fv
-import objectives_zoo as zoo
 from benchmarks.studies.hostile_cases import LABELS, SIZE, Case, Mismatch, make_model, make_network
 from featureviz import lab, transform
 
@@ -146,20 +145,35 @@ class Target(NamedTuple):
     get: Callable[[], Callable[..., Any]]
 
 
+HELD = (
+    fv.Rendering,
+    fv.TappedModel,
+    lab.GateStatistics,
+    lab.SiteStatistics,
+    lab.GateAblator,
+    lab.Pictures,
+)
+PARTS_OF_MODEL = {"collect", "noise_images", "input_size", "rerun", "cached", "taps", "train"}  # called by the engine
+
+
 def find_targets() -> Iterator[Target]:
-    """Every public function, constructor, method, operator and property, inherited ones once."""
+    """Every public function and constructor, and the methods of what a user holds in hand, inherited ones once.
+
+    The other methods, such as ``draw`` of a transform, are called by the engine, with its own values.
+    """
     seen = set[Any]()
-    for package in (fv, lab, transform, fv.nn, zoo):
+    for package in (fv, lab, transform, fv.nn):
         for name in package.__all__:
             public = getattr(package, name)
             if not inspect.isclass(public):
                 yield from [Target(name, public, partial(getattr, package, name))] if callable(public) else []
                 continue
             checked = not (is_dataclass(public) or issubclass(public, tuple)) or hasattr(public, "__post_init__")
-            if checked and public not in ABSTRACT and not issubclass(public, Exception):
+            made = public is not fv.TappedModel  # which ``wrap`` makes
+            if checked and made and public not in ABSTRACT and not issubclass(public, Exception):
                 yield Target(f"{name}()", public, partial(getattr, package, name))
             for member, found in find_members(public).items():
-                if found not in seen and public not in ABSTRACT:
+                if found not in seen and public in HELD and member not in PARTS_OF_MODEL:
                     seen.add(found)
                     yield make_target(public, member, found)
 

@@ -78,7 +78,8 @@ def count_opened_gates(source: nn.Module) -> dict[str, Any]:
                 targets = [f"{block}_{layer}:{u}" for u in units]
                 images = render_with_lucent(copy.deepcopy(source), targets, GATE_STEPS)
             else:
-                images = fv.render(model, gates, steps=GATE_STEPS, seed=seed, size=128, progress=False).images
+                made = fv.render(model, gates, steps=GATE_STEPS, seed=seed, size=128, progress=False)
+                images = made.completed().images
             for views, transforms in (("plain", []), ("held-out", robust())):
                 values = fv.evaluate(model, gates, images, transforms=transforms).gates
                 count = sum(float(next(iter(g.values())).mean()) >= 0.95 for g in values)

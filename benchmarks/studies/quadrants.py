@@ -64,7 +64,7 @@ def measure_channels(
 ) -> list[dict[str, Any]]:
     """For each unit and quadrant the percentiles that its render reaches, and whether that is the quadrant."""
     objectives = [fv.Quadrant(site, u, natural, content=c, gate=g) for u in units for c, g in QUADRANTS]
-    rendering = fv.render(model, objectives, steps=STEPS, size=SIZE, progress=False)
+    rendering = fv.render(model, objectives, steps=STEPS, size=SIZE, progress=False).completed()
     each = [u for u in units for _ in QUADRANTS]
     content = fv.evaluate(model, fv.PreGate(site, each), rendering.images).scores.mean(0)
     logits = fv.evaluate(model, fv.Gate(site, each), rendering.images).scores.mean(0)
@@ -90,7 +90,7 @@ def measure_model(model: fv.TappedModel, photographs: Path, channels: int) -> di
     side = model.input_size((224, 224))[0]
     natural = GateStatistics.measure(
         model, (batch.float() / 255 for batch in make_crops(photographs, side, CROPS).split(32))
-    )
+    ).completed()
     blocks: dict[str, list[dict[str, Any]]] = {}
     for site in tqdm(model.gates.channelwise.values(), desc=model.name):
         statistics = natural[site.name]

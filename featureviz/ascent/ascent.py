@@ -214,7 +214,10 @@ class Ascent:
             self._headroom = headroom(self.model.device)  # made when the forward holds its most
         score = score_views(objective, activations)  # [M]
         if not score.requires_grad:
-            why = "" if any(a.requires_grad for a in activations.values()) else self.executor.explain_missing_gradient()
+            why = ""
+            if not any(a.requires_grad for a in activations.values()):
+                cut = "it cuts the gradient off on the way, as detach, rounding and argmax do"
+                why = self.executor.explain_missing_gradient() or cut
             raise InvalidInput(
                 f"{objective.spec} does not depend on the image, so there is nothing to climb"
                 + (f". {self.model.name}: {why}" if why else "")
@@ -250,7 +253,9 @@ class Ascent:
 
 
 def _check_count(model: TappedModel, objective: Objective, n: int) -> None:
-    """Raise ``InvalidInput`` if the objective, or an intervention in force, is for another number of images."""
+    """Raise an error if the network has no numbers, or the objective or an intervention is for other images."""
+    model.require_numbers()
+    instance("objective", objective, Objective)
     check_batch(model.key, n)
     if objective.n not in (1, n):
         raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")

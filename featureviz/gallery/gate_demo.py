@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from featureviz.files import check_writable, write_json
+from featureviz.files import write_json
 from featureviz.gallery.cards.card_page import INTRO, KEY, draw_gate
 from featureviz.gallery.cards.card_report import describe_gate
 from featureviz.gallery.cards.entry import choose_gates
+from featureviz.gallery.folder import REPORT, clear_folder, prepare_folder
 from featureviz.gallery.page import write_gallery
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image import FourierImage
@@ -21,6 +20,7 @@ from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_ga
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.models.embedded import load
 from featureviz.network.model import TappedModel
+from featureviz.network.surroundings import progress_bar
 from featureviz.objectives.algebra import PerImage
 from featureviz.objectives.gate_leaves import Gate
 from featureviz.rendering.entry import render
@@ -43,28 +43,36 @@ def render_demo(
 ) -> Path:
     """Render what excites and what suppresses ``count`` gates of the embedded network; returns ``out/index.html``.
 
-    The gates are spread over the blocks; of each block those are taken that vary most between photographs.
+    The gates are spread over the blocks; of each block those are taken that vary most between photographs. After
+    Ctrl-C, which is raised, the gates that are done are written.
     """
-    folder, started = check_writable(out), time.perf_counter()
+    folder, started = prepare_folder(out), time.perf_counter()
     model, natural = load(), natural_gates()
-    pairs: list[_Pair] = []
-    with tqdm(total=2 * count, desc="gates opened and closed", unit="image", disable=not progress) as bar:
-        for site, units in choose_gates(list(model.gates), natural, count).items():
-            pairs += _render_pairs(model, natural, site, units, steps, size, seed)
-            bar.update(2 * len(units))
+    pairs, cut_short = list[_Pair](), False
+    with progress_bar(progress, total=2 * count, desc="gates opened and closed", unit="image") as bar:
+        try:
+            for site, units in choose_gates(list(model.gates), natural, count).items():
+                pairs += _render_pairs(model, natural, site, units, steps, size, seed)
+                if bar is not None:
+                    bar.update(2 * len(units))
+        except KeyboardInterrupt:
+            if not pairs:
+                raise
+            cut_short = True
+    clear_folder(folder)
     entries = [_write_pair(folder, *pair) for pair in pairs]
     write_sheet(folder, [rendering.images[row + i] for _, rendering, row in pairs for i in range(2)], columns=6)
-    ends = [(e["renders"]["excited"], e["renders"]["suppressed"]) for e in entries]
-    opened = sum(up["value"] >= OPEN and down["value"] <= SHUT for up, down in ends)
-    beyond = sum(up["percentile"] >= 99.9 and down["percentile"] <= 0.1 for up, down in ends)
     seconds = round(time.perf_counter() - started, 1)
-    write_json(folder / "report.json", {
-        "model": model.name, "natural images": natural.count, "seconds": seconds, "opened and closed": opened,
-        "beyond natural pictures both ways": beyond, "recipe": get_shared(pairs[0][1].recipe), "gates": entries,
-    })  # fmt: skip
+    report = {
+        "model": model.name, "natural images": natural.count, "seconds": seconds, "interrupted": cut_short,
+        "planned": count, **_count_reached(entries), "recipe": get_shared(pairs[0][1].recipe), "gates": entries,
+    }  # fmt: skip
+    write_json(folder / REPORT, report)
     footer = f"featureviz demo: {seconds:.0f} seconds, {steps} steps per image. All figures are in report.json."
-    intro = _introduce(natural.count, len(entries), opened, beyond)
-    return write_gallery(folder, TITLE, intro, [_draw_entry(e) for e in entries], footer, key=KEY)
+    page = write_gallery(folder, TITLE, _introduce(report), [_draw_entry(e) for e in entries], footer, key=KEY)
+    if cut_short:
+        raise KeyboardInterrupt(f"{page} shows the {len(entries)} of {count} gates that are done")
+    return page
 
 
 def _render_pairs(
@@ -74,9 +82,7 @@ def _render_pairs(
     started = time.perf_counter()
     goal = PerImage([signed for unit in units for signed in (Gate(site, unit), -Gate(site, unit))])
     noise = evaluate(model, goal, FourierImage(goal.n, size, seed=seed)().detach(), seed=seed)
-    rendering = render(model, goal, steps=steps, size=size, seed=seed, progress=False)
-    if rendering.interrupted:
-        raise KeyboardInterrupt  # an unfinished demo is not written
+    rendering = render(model, goal, steps=steps, size=size, seed=seed, progress=False).completed()
     seconds = round((time.perf_counter() - started) / len(units), 2)
     pairs = []
     for i, unit in enumerate(units):
@@ -103,16 +109,30 @@ def _write_pair(folder: Path, entry: dict[str, Any], rendering: Rendering, row: 
     return to_json(entry)
 
 
-def _introduce(pictures: int, gates: int, opened: int, beyond: int) -> list[str]:
+def _count_reached(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many gates were opened and closed, and how many went beyond natural pictures both ways."""
+    ends = [(e["renders"]["excited"], e["renders"]["suppressed"]) for e in entries]
+    return {
+        "opened and closed": sum(up["value"] >= OPEN and down["value"] <= SHUT for up, down in ends),
+        "beyond natural pictures both ways": sum(
+            up["percentile"] >= 99.9 and down["percentile"] <= 0.1 for up, down in ends
+        ),
+    }
+
+
+def _introduce(report: Mapping[str, Any]) -> list[str]:
     """The paragraphs at the head of the page."""
+    gates = len(report["gates"])
+    missing = f" <strong>Interrupted: {gates} of {report['planned']} gates are done.</strong>"
     return [
         f"{INTRO} Gradient ascent rendered from noise what <strong>opens</strong> and what <strong>closes</strong>"
-        f" {gates} gates of the small MobileNetV3 in this package. Early blocks come first.",
+        f" {gates} gates of the small MobileNetV3 in this package. Early blocks come first."
+        f"{missing if report['interrupted'] else ''}",
         "Values are means over 16 shifted, scaled and rotated views that the ascent did not use. They are compared with"
-        f" {pictures:,} natural pictures: crops of photographs and textures with objects pasted on them, which the"
-        f" network was not trained on. {beyond} of {gates} gates end above the 99.9th and below the 0.1th percentile of"
-        f" these; {opened} reach {OPEN} and {SHUT}. Percentiles are those of the gate's logit, because the value of a"
-        " gate cannot go beyond 0 or 1.",
+        f" {report['natural images']:,} natural pictures: crops of photographs and textures with objects pasted on"
+        f" them, which the network was not trained on. {report['beyond natural pictures both ways']} of {gates} gates"
+        f" end above the 99.9th and below the 0.1th percentile of these; {report['opened and closed']} reach {OPEN} and"
+        f" {SHUT}. Percentiles are those of the gate's logit, because the value of a gate cannot go beyond 0 or 1.",
     ]
 
 

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from featureviz.files import write_bytes
+from featureviz.gallery.folder import PAGE
 
 
 def write_page(path: Path, title: str, body: str, footer: str) -> Path:
@@ -18,7 +19,7 @@ def write_page(path: Path, title: str, body: str, footer: str) -> Path:
         f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{style}</style>'
         f"<body><main>{body}<footer>{escape(footer)}</footer></main></body></html>\n"
     )
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a name may hold bytes that are not UTF-8
     return path
 
 
@@ -26,12 +27,12 @@ def write_gallery(
     folder: Path, title: str, intro: Sequence[str], cards: Sequence[str], footer: str, *, key: str = "",
     small: bool = False,
 ) -> Path:  # fmt: skip
-    """Write ``folder / "index.html"``; ``intro``, ``cards`` and ``key``, which explains the plots, are HTML."""
+    """Write the page of a gallery; ``intro``, ``cards`` and ``key``, which explains the plots, are HTML."""
     body = (
         f"<header><h1>{escape(title)}</h1>{''.join(f'<p>{p}</p>' for p in intro)}{key}</header>"
         f'<section class="cards{" small" if small else ""}">{"".join(cards)}</section>'
     )
-    return write_page(folder / "index.html", title, body, footer)
+    return write_page(folder / PAGE, title, body, footer)
 
 
 def draw_card(title: str, subtitle: str, body: str, href: str = "") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -13,9 +13,12 @@ from typing import Any
 
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput
-from featureviz.files import check_writable, write_json
+from featureviz.files import write_json
+from featureviz.gallery.folder import REPORT, clear_folder, prepare_folder
 from featureviz.gallery.page import describe_versions, draw_card, draw_figure, write_gallery
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
+from featureviz.image.picture import is_picture
+from featureviz.image.start import Start
 from featureviz.naming import quote_layer
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
@@ -79,7 +82,9 @@ def render_specs(
 ) -> Path:
     """Render every goal and write a gallery of them; returns ``out/index.html``.
 
-    Nothing is written before every render has ended. After Ctrl-C the finished images are written.
+    Nothing is written before every render has ended; then an earlier gallery in the folder is removed. After Ctrl-C
+    the images are written as they are then, the page and the report say how many steps each had, and
+    ``KeyboardInterrupt`` is raised.
 
     Args:
         model: the network.
@@ -89,30 +94,64 @@ def render_specs(
         best_of: from how many renders the best image is kept.
         title: of the page.
         options: those of ``fv.render``.
+
+    Raises:
+        InvalidInput: the folder cannot be written to, or holds a report that is no gallery's.
     """
-    folder, started = check_writable(out), time.perf_counter()
+    folder, started = prepare_folder(out), time.perf_counter()
     singles = [goal.select([i]) for goal in map(as_objective, goals) for i in range(goal.n)]
     tiles = _render_tiles(model, singles, batch, best_of, options)
-    entries, cards = [], []
-    for i, (rendering, row) in tiles.items():
-        spec, gates = singles[i].spec, rendering.held_out.gates[row]
-        file = write_tile(folder, f"{i:03d} {spec}" if len(singles) > 1 else spec, rendering, row)
-        scores, done = rendering.held_out.scores[:, row], rendering.recipe_of(row)["steps done"]
-        entries.append({"spec": spec, "file": file, "score": scores, "steps": done, "gates": gates})
-        caption = ", ".join(f"gate {values.mean():.3f}" for values in gates.values()) or f"{scores.mean():.3g}"
-        cards.append(draw_card(spec, "", draw_figure(file, "", [caption], alt=spec)))
+    cut_short = any(rendering.interrupted for rendering, _ in tiles.values())
+    clear_folder(folder)
+    entries = [_write_entry(folder, i, singles, *tile) for i, tile in tiles.items()]
     write_sheet(folder, [rendering.images[row] for rendering, row in tiles.values()])
     recipe = next(iter(tiles.values()))[0].recipe
     seconds = round(time.perf_counter() - started, 2)
-    report = {"recipe": get_shared(recipe), "seconds": seconds, "units": to_json(entries)}
-    write_json(folder / "report.json", report)
-    intro = (
-        f"Each picture was rendered from noise by {recipe['steps']} steps of gradient ascent on"
-        f" <strong>{escape(model.name)}</strong>. The figure is the mean score on 16 views that the ascent did not use."
-    )
+    about = {"recipe": get_shared(recipe), "seconds": seconds, "interrupted": cut_short, "planned": len(singles)}
+    write_json(folder / REPORT, {**about, "units": to_json(entries)})
     how = f"seed {recipe['seed']}, {recipe['size']} px, {recipe['optimizer']}. All figures: report.json."
-    footer = f"{describe_versions(recipe['versions'])}; {how}"
-    return write_gallery(folder, title or f"What excites {model.name}", [intro], cards, footer, small=True)
+    page = write_gallery(
+        folder, title or f"What excites {model.name}", _introduce(model, about, len(tiles), options.get("image")),
+        [_draw_entry(entry, cut_short) for entry in entries], f"{describe_versions(recipe['versions'])}; {how}",
+        small=True,
+    )  # fmt: skip
+    if cut_short:
+        raise KeyboardInterrupt(f"{page} shows {len(tiles)} of {len(singles)} pictures as they were then")
+    return page
+
+
+def _write_entry(folder: Path, i: int, goals: Sequence[Objective], rendering: Rendering, row: int) -> dict[str, Any]:
+    """Write the tile of a goal; returns its entry in the report."""
+    spec, recipe = goals[i].spec, rendering.recipe_of(row)
+    file = write_tile(folder, f"{i:03d} {spec}" if len(goals) > 1 else spec, rendering, row)
+    return {
+        "spec": spec, "file": file, "seed": recipe["seed"], "steps": recipe["steps done"],
+        "moved": "unmoved" not in recipe, "score": rendering.held_out.scores[:, row],
+        "gates": rendering.held_out.gates[row],
+    }  # fmt: skip
+
+
+def _introduce(model: TappedModel, about: Mapping[str, Any], done: int, image: Start) -> list[str]:
+    """The paragraphs at the head of the page."""
+    steps, start = about["recipe"]["steps"], "a picture" if is_picture(image) else "noise" if image is None else ""
+    origin = f" from {start}" if start else ""
+    measured = "The figure is the mean score on 16 views that the ascent did not use."
+    name = f"<strong>{escape(model.name)}</strong>"
+    if not about["interrupted"]:
+        return [f"Each picture was rendered{origin} by {steps} steps of gradient ascent on {name}. {measured}"]
+    return [
+        f"<strong>Interrupted: {done} of {about['planned']} pictures, unfinished.</strong> They were rendered{origin}"
+        f" by gradient ascent on {name}. Each says how many steps it had; {steps} were planned. {measured}"
+    ]
+
+
+def _draw_entry(entry: Mapping[str, Any], cut_short: bool) -> str:
+    """A tile on the page, from its entry in the report."""
+    score = f"{entry['score'].mean():.3g}" if len(entry["score"]) else "not scored"
+    figures = [f"gate {values.mean():.3f}" for values in entry["gates"].values()] or [score]
+    still = "" if entry["moved"] else "no step changed it"
+    lines = [", ".join(figures), *filter(None, [f"{entry['steps']} steps" if cut_short else "", still])]
+    return draw_card(entry["spec"], "", draw_figure(entry["file"], "", lines, alt=entry["spec"]))
 
 
 def _render_tiles(

@@ -7,29 +7,30 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from featureviz.files import make_file_name, write_bytes
-from featureviz.rendering.png import encode_png, make_contact_sheet
+from featureviz.gallery.folder import SHEET
+from featureviz.rendering.png import encode_png, make_contact_sheet, write_image
 from featureviz.rendering.rendering import Rendering
 
 
 def write_tile(folder: Path, name: str, rendering: Rendering, row: int) -> str:
     """Write image ``row`` of a rendering as a PNG with its own recipe; returns the file's name."""
     file = make_file_name(name)
-    write_bytes(folder / file, encode_png(rendering.images[row], rendering.recipe_of(row)))
+    write_image(folder / file, rendering.images[row], rendering.recipe_of(row))
     return file
 
 
 def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) -> None:
-    """Write all images as one picture, ``sheet.png``."""
-    write_bytes(folder / "sheet.png", encode_png(make_contact_sheet(torch.stack(images), columns)))
+    """Write all images as one picture."""
+    write_bytes(folder / SHEET, encode_png(make_contact_sheet(images, columns)))
 
 
 def get_shared(recipe: dict[str, Any]) -> dict[str, Any]:
     """The part of a recipe that all images of a gallery have in common."""
-    return {key: value for key, value in recipe.items() if key not in ("spec", "steps done", "image_ids")}
+    own = ("spec", "steps done", "image_ids", "seeds", "unmoved")
+    return {key: value for key, value in recipe.items() if key not in own}
 
 
 def to_json(value: Any) -> Any:
@@ -37,7 +38,7 @@ def to_json(value: Any) -> Any:
 
     A dataclass becomes a dictionary; its names are written with spaces.
 
-    >>> to_json({"logit": torch.tensor(0.12345678), "names": ("a", None), "sd": float("nan")})
+    >>> to_json({"logit": Tensor([0.12345678])[0], "names": ("a", None), "sd": float("nan")})
     {'logit': 0.123457, 'names': ['a', None], 'sd': None}
     """
     if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""The contract of an image parameterization, and what is asked of its size, its noise and a starting image."""
+"""The contract of an image parameterization, and what is asked of its size and its noise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ Size = int | tuple[int, int]
 SIDE = 2**20  # pixels
 VALUES = 2**27  # of a batch of images; an ascent takes about 60 bytes for each, so 8 gigabytes
 CHANNELS = 2**12
-ROUNDING = 1e-3  # how far resampling may leave [0,1]
 
 
 class Parameterization(nn.Module, ABC):
@@ -111,33 +110,3 @@ def draw_noise(shape: tuple[int, ...], sd: float, seed: int, image_ids: Iterable
     """
     sd, seed = finite("sd", sd, 0, 1e6), whole("seed", seed, *SEEDS)
     return sd * Rng(seed, number_images(shape[0], image_ids), step=INITIAL).normal(shape[1:])
-
-
-def check_pictures(images: Any, channels: int, what: str = "images") -> Tensor:
-    """Pictures ``[N,C,H,W]`` or ``[C,H,W]`` in [0,1], checked, as ``[N,C,H,W]`` float32."""
-    expected = f"expected [{channels},H,W] or [N,{channels},H,W] of floats in [0, 1]"
-    if not isinstance(images, Tensor) or images.is_meta:
-        raise InvalidInput(f"{what}={show(images)} was given; {expected}, a torch.Tensor with values")
-    if images.ndim not in (3, 4) or images.shape[-3] != channels or not images.numel():
-        raise InvalidInput(f"{what} of shape {list(images.shape)} was given; {expected}")
-    if not images.is_floating_point():
-        raise InvalidInput(f"{what} of {images.dtype} was given; {expected}: divide bytes by 255")
-    images = images.detach().float()
-    low, high = (float(end) for end in images.aminmax())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # written so that NaN fails too
-        raise InvalidInput(f"{what} in [{low:.3g}, {high:.3g}] was given; {expected}, finite: divide bytes by 255")
-    return images if images.ndim == 4 else images[None]
-
-
-def check_start(image: Tensor, n: int | None, channels: int, size: Size | None) -> Tensor:
-    """The starting image, checked, as ``[n,channels,H,W]`` float32; a single image is repeated n times."""
-    pictures = check_pictures(image, whole("channels", channels, 1, CHANNELS), "image").clamp(0, 1)
-    given = (pictures.shape[-2], pictures.shape[-1])
-    n, *_ = check_shape(len(pictures) if n is None else n, channels, given)
-    if len(pictures) not in (1, n):
-        raise InvalidInput(f"image of shape {list(image.shape)} was given for {n} images; expected one, or one each")
-    if size is not None and given != height_width(size):
-        raise InvalidInput(
-            f"image of {given[0]}x{given[1]} was given for size={show(size)}; leave size out or resize the image"
-        )
-    return pictures.expand(n, -1, -1, -1)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from featureviz.checks import finite, flag
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, check_shape, check_start, draw_noise
+from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
+from featureviz.image.picture import Picture, check_start
 
 
 def frequency_scale(height: int, width: int, decay: float) -> Tensor:
@@ -40,7 +41,8 @@ class FourierImage(Parameterization):
         sd: standard deviation of the initial noise in z (Lucid: 0.01).
         seed: of the initial noise.
         image_ids: the noise of image i is a hash of (seed, image_ids[i]); by default of (seed, i).
-        image: starts from this and not from noise: ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1], reproduced to within 1e-3.
+        image: a picture (a path, a PIL image, an array or a tensor) to start from, and not from noise; it is
+            reproduced to within 1e-3.
 
     >>> FourierImage(2, (5, 7))().shape
     torch.Size([2, 3, 5, 7])
@@ -57,7 +59,7 @@ class FourierImage(Parameterization):
         sd: float = 0.01,
         seed: int = 0,
         image_ids: Iterable[int] | None = None,
-        image: Tensor | None = None,
+        image: Picture | None = None,
     ) -> None:
         super().__init__()
         start = None if image is None else check_start(image, n, channels, size)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from featureviz.checks import flag
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, check_shape, check_start, draw_noise
+from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
+from featureviz.image.picture import Picture, check_start
 
 
 @final
@@ -32,7 +33,7 @@ class PixelImage(Parameterization):
         sd: float = 0.01,
         seed: int = 0,
         image_ids: Iterable[int] | None = None,
-        image: Tensor | None = None,
+        image: Picture | None = None,
     ) -> None:
         super().__init__()
         start = None if image is None else check_start(image, n, channels, size)

@@ -1,5 +1,6 @@
 """Measurements of what a trained network does with images, to compare renders with."""
 
+from featureviz.image.picture import read_picture
 from featureviz.lab.attribution.gradcam import grad_cam
 from featureviz.lab.attribution.integrated import (
     IntegratedGradients,
@@ -20,7 +21,7 @@ from featureviz.lab.gates.reachability import ReachableRange, SqueezeEllipsoid, 
 from featureviz.lab.gates.weights import GateJacobian, GateWeights, gate_jacobian, gate_weights
 from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_gates
 from featureviz.lab.statistics.measuring import OPEN, SHUT
-from featureviz.lab.statistics.pictures import Batch, Pictures, batches, read_picture
+from featureviz.lab.statistics.pictures import Batch, Pictures, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics
 
 __all__ = [

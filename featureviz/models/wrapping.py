@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import entries, finite, instance, show, whole
 from featureviz.errors import InvalidInput, unknown
 from featureviz.gating.discovery import discover
-from featureviz.image.base import Size
+from featureviz.image.base import Size, height_width
 from featureviz.network.axes import Axes
 from featureviz.network.copies.private_copy import private_copy
 from featureviz.network.copies.running import ForwardFn, RunningCopy
@@ -51,14 +52,23 @@ def wrap(
     >>> model(torch.rand(2, 3, 16, 16), ["0"])["0"].shape
     torch.Size([2, 8, 14, 14])
     """
+    channels = whole("channels", channels, 1)
     deviation = _per_channel(std, 1.0, channels, "std")
     if bool((deviation <= 0).any()):
-        raise InvalidInput(f"std={std} was given; expected positive numbers")
+        raise InvalidInput(f"std={show(std)} was given; expected positive numbers")
+    if forward_fn is not None and not callable(forward_fn):
+        raise InvalidInput(f"forward_fn={show(forward_fn)} was given; expected a function of the network and images")
+    if labels is not None:
+        labels = [instance("labels", label, str) for label in entries("labels", labels, of="class names")]
+    if size is not None:
+        pixels = height_width(size)
+        size = pixels if isinstance(size, Iterable) else pixels[0]
     copy, center = private_copy(net), _per_channel(mean, 0.0, channels, "mean")
     device = next((p.device for p in copy.parameters()), torch.device("cpu"))
-    running = RunningCopy(copy, center.to(device), deviation.to(device), forward_fn, name or type(net).__name__)
+    name = instance("name", name, str) or type(net).__name__
+    running = RunningCopy(copy, center.to(device), deviation.to(device), forward_fn, name)
     running.owner = [ref(t) for t in (*net.parameters(), *net.buffers())]
-    told = {layer: Axes.parse(text) for layer, text in (axes or {}).items()}
+    told = {layer: Axes.parse(text) for layer, text in instance("axes", axes or {}, Mapping).items()}
     if unknown_layers := told.keys() - dict(copy.named_modules(remove_duplicate=False)).keys() - {INPUT, OUTPUT}:
         raise unknown("layer", min(unknown_layers), [n for n, _ in copy.named_modules() if n], "It stands in axes=.")
     return TappedModel(running, discover, size=size, labels=labels, channels=channels, axes=told)
@@ -66,7 +76,12 @@ def wrap(
 
 @torch.inference_mode(False)  # numbers made in that mode could take no part in a gradient
 def _per_channel(value: Sequence[float] | float | None, default: float, channels: int, what: str) -> Tensor:
-    numbers = torch.as_tensor(default if value is None else value, dtype=torch.float32, device="cpu").flatten()
+    if value is None:
+        given = [default]
+    else:
+        several = isinstance(value, Iterable) and getattr(value, "ndim", 1)
+        given = [finite(what, v) for v in (entries(what, value) if several else [value])]
+    numbers = torch.tensor(given, dtype=torch.float32, device="cpu")
     if len(numbers) not in (1, channels):
-        raise InvalidInput(f"{what}={value} was given; expected a number, or {channels} of them")
+        raise InvalidInput(f"{what}={show(value)} was given; expected a number, or {channels} of them")
     return numbers.expand(channels).clone().view(1, channels, 1, 1)

@@ -17,7 +17,7 @@ from featureviz.network.taps import Reached, find_tensor, first_argument, hide_f
 _SIZE = "give a larger size, or the one that the network wants: wrap(net, size=...), --input"
 _CALL = "if it is not called as net(image), give wrap(net, forward_fn=lambda net, x: ...)"
 _CAUSES = {  # what torch or Python says, and the remedy
-    r"missing \d+ required|positional argument|unexpected keyword|(must be|expected) .*(list|dict)": _CALL,
+    r"missing (\d+|the) required|positional argument|unexpected keyword|(must be|expected) .*(list|dict)": _CALL,
     r"more than 1 (spatial|value per channel)": (
         "a batch norm without running statistics computes them from its input, which is a single value here: give the"
         " network running statistics, or tap a layer before it"

@@ -11,6 +11,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import entries, instance, show
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, height_width
 from featureviz.network.activations import Activations, Rows
@@ -130,10 +131,21 @@ class TappedModel(nn.Module):
     def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
         self.require_numbers()
+        self._check_images(x)
+        layers = [layers] if isinstance(layers, str) else entries("layers", layers, of="names of layers")
         taps, rows = self.taps(layers, (x.shape[-2], x.shape[-1])), rows or Rows.make(len(x), device=x.device)
         check_batch(self.key, len(rows.images))
         taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
         return self.collect(taken, taps, rows)
+
+    def _check_images(self, x: Any) -> None:
+        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+            raise InvalidInput(
+                f"{show(x)} was given to {self.name}; expected images [M,{self.channels},H,W] of numbers in [0,1]:"
+                " divide bytes by 255, and give a single image as image[None]"
+            )
+        if 0 in x.shape:
+            raise InvalidInput(f"{list(x.shape)} images were given to {self.name}; expected at least one, of one pixel")
 
     def collect(self, taken: Mapping[str, Tensor], taps: Mapping[str, Tap], rows: Rows) -> Activations:
         """What was taken at the taps, with what is known of its axes and of the classes."""
@@ -152,7 +164,7 @@ class TappedModel(nn.Module):
 
     def tap(self, name: str, size: tuple[int, int] | None = None) -> Tap:
         """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
-        path, survey = self._find_path(name), self._survey(size)
+        path, survey = self._find_path(instance("layer", name, str)), self._survey(size)
         if path == IMAGE:
             return Tap(IMAGE, axes=IMAGE_AXES)
         tap = self._site_tap(name) if path is None else survey.tap(name, path, self.axes.get(name, self.axes.get(path)))

@@ -1,5 +1,5 @@
-"""The caller's surroundings: torch's modes and Ctrl-C. They must not leak into a render, and a render must not change
-them, even where Ctrl-C ends it between two instructions.
+"""The caller's surroundings: torch's modes, Ctrl-C, the terminal. They must not leak into a render, and a render must
+not change them, even where Ctrl-C ends it between two instructions.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch._C import (
     _pop_torch_dispatch_stack,
     _pop_torch_function_stack,
 )
+from tqdm import tqdm
 
 F = TypeVar("F", bound=Callable[..., Any])
 _AUTOCAST = ("cpu", "cuda")
@@ -66,6 +67,13 @@ def own_surroundings(function: F) -> F:
 def no_autocast(device_type: str) -> AbstractContextManager[Any]:
     """Inside the block the caller's autocast is off for this kind of device."""
     return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
+
+
+def progress_bar(shown: bool, **options: Any) -> AbstractContextManager[tqdm | None]:
+    """A bar of tqdm, or None. One that is not shown is not made: all bars of a process share a lock, and Ctrl-C while
+    it is held would stop every later bar for good.
+    """
+    return tqdm(**options) if shown else nullcontext()
 
 
 @contextmanager

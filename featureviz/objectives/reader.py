@@ -37,7 +37,7 @@ class Reader:
             raise SpecError(f"a spec of {len(text):,} characters was given; expected at most {LONGEST:,}")
         self.text = text.rstrip()
         self.tokens = [*_TOKEN.findall(self.text), "", ""]
-        self.index = self.depth = 0
+        self.index = self.depth = self.unit_count = 0
 
     @property
     def token(self) -> str:
@@ -140,7 +140,7 @@ class Reader:
 
     def add_units(self, units: list[Any]) -> None:
         """Append an index, or the indices of a range."""
-        start = self.index
+        start, before = self.index, len(units)
         first = 0 if self.token == ":" else self.integer("expected an index, 17, or a range, 0:8")
         if self.skip(":"):
             end = self.integer("expected the end of the range, as in [0:8]")
@@ -148,7 +148,8 @@ class Reader:
             units.extend(self.build(start, expand_range, first, end, step))
         else:
             units.append(first)
-        self.build(start, check_count, len(units))
+        self.unit_count += len(units) - before
+        self.build(start, check_count, self.unit_count)  # of the whole spec, or it would take minutes
 
     def value(self, *, word: bool = False) -> Any:
         """An argument of a call; ``word`` says whether text may be without quotes."""

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.optimizers import Adam, MakeOptimizer
@@ -17,9 +17,8 @@ from featureviz.ascent.runtime import Runtime
 from featureviz.checks import SEEDS, VIEWS, flag, instance, whole, wholes
 from featureviz.checks import STEPS as MOST_STEPS
 from featureviz.errors import NonFinite
-from featureviz.image import Parameterization
 from featureviz.image.base import Size
-from featureviz.image.start import MakeImages, start_images
+from featureviz.image.start import Start, describe_start, start_images
 from featureviz.network.in_force import interventions_on
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.surroundings import own_surroundings
@@ -39,7 +38,7 @@ def render(
     model: TappedModel,
     objective: Goal,
     *,
-    image: Tensor | Parameterization | MakeImages | None = None,
+    image: Start = None,
     size: Size = 128,
     transforms: Iterable[nn.Module] | None = None,
     views: int = 1,
@@ -57,9 +56,9 @@ def render(
     Args:
         model: from ``fv.load`` or ``fv.wrap``.
         objective: an objective, a spec string, or a list of either, one an image.
-        image: what moves, a Fourier image by default: a picture to start from, ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1];
-            a parameterization (copied); or what makes one, such as ``fv.PixelImage``, called as
-            ``make(n, size, seed=, image_ids=)``.
+        image: what moves, a Fourier image by default: a picture to start from, which keeps its size (a path, a PIL
+            image, an array, or a tensor ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]); a parameterization (copied); or what
+            makes one, such as ``fv.PixelImage``, called as ``make(n, size, seed=, image_ids=)``.
         size: of the images in pixels, a side or (height, width); views are resampled to what the network wants.
         transforms: the robustness pipeline; None for ``fv.transform.robust()``, ``[]`` for none.
         views: random views of an image in a step.
@@ -87,6 +86,7 @@ def render(
     steps, views = whole("steps", steps, 0, MOST_STEPS), whole("views", views, 1, VIEWS)
     seed, wanted = whole("seed", seed, *SEEDS), set(wholes("snapshots", snapshots, 0, steps))
     runtime, progress = instance("runtime", runtime or Runtime(), Runtime), flag("progress", progress)
+    image_ids = None if image_ids is None else wholes("image_ids", image_ids)
     start = start_images(image, goal.n, size, seed=seed, image_ids=image_ids, channels=here.channels)
     image_ids = number_images(len(start), image_ids)
     shards = split_images(models, goal, start, image_ids)
@@ -106,7 +106,7 @@ def render(
     if made.unmoved:
         still = ", ".join(specs[i] for i in made.unmoved[:4]) + (", ..." if len(made.unmoved) > 4 else "")
         warnings.warn(
-            f"{len(made.unmoved)} of {len(specs)} images are still the noise that they started from, because no step"
+            f"{len(made.unmoved)} of {len(specs)} images are still as they started, the noise or picture, because no step"
             f" had a gradient ({still}): the unit may be dead, or the objective constant",
             RuntimeWarning,
             stacklevel=4,
@@ -117,7 +117,7 @@ def render(
         held_out=held_out,
         specs=specs,
         recipe=_make_recipe(here, goal, made, image_ids, pipeline, optimizer, runtime)
-        | {"seed": seed, "views": views, "steps": steps},
+        | {"seed": seed, "views": views, "steps": steps, **describe_start(image, here.channels)},
         snapshots=made.snapshots,
         interrupted=isinstance(made.stopped, KeyboardInterrupt) or stop is not None,
     )

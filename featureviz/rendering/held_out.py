@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from featureviz.ascent.microbatch import Microbatch, halved, microbatches
 from featureviz.checks import SEEDS, VIEWS, whole
 from featureviz.errors import InvalidInput, out_of_memory
-from featureviz.image.base import check_pictures
+from featureviz.image.picture import Picture, check_pictures
 from featureviz.network.activations import Activations
 from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel, tapped
@@ -50,7 +50,7 @@ class HeldOut:
 def evaluate(
     model: TappedModel,
     objective: Goal,
-    images: Tensor,
+    images: Picture,
     *,
     draws: int = 16,
     transforms: Iterable[nn.Module] | None = None,

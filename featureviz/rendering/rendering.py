@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor
 
-from featureviz.files import write_bytes
+from featureviz.checks import whole
+from featureviz.files import PathLike
 from featureviz.rendering.held_out import HeldOut
-from featureviz.rendering.png import encode_png, make_contact_sheet
+from featureviz.rendering.png import encode_png, make_contact_sheet, name_png, write_image
 
 
 @final
@@ -61,25 +61,35 @@ class Rendering:
         mean = ", ".join(f"{v:.3g}" for v in self.held_out.scores.mean(0)[:8].tolist())
         return f"Rendering({self.spec}: {n} of {h}x{w}, {len(self.scores)} steps, held-out score {mean})"
 
-    def save(self, path: str | os.PathLike[str]) -> list[Path]:
+    def save(self, path: PathLike) -> list[Path]:
         """Write one PNG an image, with its recipe in the metadata: ``path``, or ``path-0.png`` and so on for several.
 
-        A file is written whole or not at all. ``read_recipe`` reads the recipe.
+        An image with another number of channels than 1 or 3 is a sheet of grey pictures, one a channel, and its values
+        ``[C,H,W]`` are beside it as float32 (``path.npy``). A file is written whole or not at all. ``read_recipe``
+        reads the recipe.
+
+        Raises:
+            InvalidInput: ``path`` names another format than PNG, or cannot be written to.
         """
-        target = Path(path)
-        if target.suffix.lower() != ".png":  # with_suffix would cut "out/features.6"
-            target = target.with_name(f"{target.name}.png")
-        count = len(self)
+        target, count = name_png(path), len(self)
         paths = [target] if count == 1 else [target.with_stem(f"{target.stem}-{i}") for i in range(count)]
         for i, own_path in enumerate(paths):
-            write_bytes(own_path, encode_png(self.images[i], self.recipe_of(i)))
+            write_image(own_path, self.images[i], self.recipe_of(i))
         return paths
+
+    def completed(self) -> Rendering:
+        """Itself, if no Ctrl-C ended it early; otherwise raises ``KeyboardInterrupt``."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
 
     def recipe_of(self, i: int) -> dict[str, Any]:
         """The recipe of image i alone, with its own spec, seed and number."""
-        recipe = dict(self.recipe)
+        i, recipe = whole("i", i, 0, len(self) - 1), dict(self.recipe)
         if seeds := recipe.pop("seeds", None):  # best_of took the images from renders with different seeds
             recipe["seed"] = seeds[i]
+        if i in recipe.pop("unmoved", []):
+            recipe["unmoved"] = [0]
         return {**recipe, "spec": self.specs[i], "image_ids": [recipe["image_ids"][i]]}
 
     def _repr_png_(self) -> bytes:

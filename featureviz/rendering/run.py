@@ -9,12 +9,11 @@ from typing import final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.cuda_graph import stepper
 from featureviz.errors import NonFinite
-from featureviz.network.surroundings import postponed_interrupts
+from featureviz.network.surroundings import postponed_interrupts, progress_bar
 from featureviz.rendering.shards import Worker
 
 
@@ -40,14 +39,16 @@ def run_ascent(ascent: Ascent, steps: int, snapshots: Iterable[int], label: str 
     on_host = ascent.model.device.type == "cpu"  # elsewhere each look at a number waits for the device
     n, wanted = len(ascent.image), sorted(set(snapshots))
     kept: dict[int, Tensor] = {0: ascent.images()} if 0 in wanted else {}
-    bar = tqdm(total=steps, desc=label, disable=label is None, unit="step", mininterval=0.3)
-    with bar, postponed_interrupts() as interrupted:
+    with (
+        postponed_interrupts() as interrupted,
+        progress_bar(label is not None, total=steps, desc=label, unit="step", mininterval=0.3) as bar,
+    ):
 
         def show(ascent: Ascent) -> None:
             worker.tick()
             interrupted()
-            bar.update(ascent.steps_done - bar.n)
-            if label is not None:
+            if bar is not None:
+                bar.update(ascent.steps_done - bar.n)
                 seconds = bar.format_dict["elapsed"]
                 score = ascent.scores[ascent.steps_done - 1].mean().item()
                 rate = f"{n * ascent.steps_done / max(seconds, 1e-9) / max(1, steps):.2f}"

@@ -238,7 +238,7 @@ def test_memory_that_is_full_while_looking_is_not_remembered(look: str, error: s
 def test_other_errors_are_not_taken_for_it() -> None:
     class Broken(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            if len(x) > 2:
+            if len(x) > 3:
                 raise RuntimeError("shapes do not match")
             return x * 2
 

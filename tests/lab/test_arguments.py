@@ -94,7 +94,7 @@ CALLS: dict[str, tuple[Callable[[Bench], Any], str]] = {
     "ablated with nothing": (lambda b: lab.ablate(b.model, X, 3), "natural=3 was given; expected statistics"),
     # effects
     "ablated on no images": (lambda b: lab.GateAblator(b.model, X[:0]), r"images of shape \[0"),
-    "ablated on an array": (lambda b: lab.GateAblator(b.model, np.zeros((1, 3, 8, 8))), "torch.Tensor"),
+    "ablated on an array": (lambda b: lab.GateAblator(b.model, np.zeros((1, 3, 8, 8), int)), "of int64"),
     "ablated to nan": (lambda b: lab.GateAblator(b.model, X).clamp(SITE, 1, float("nan")), "value=nan"),
     "gate x ablated": (lambda b: lab.GateAblator(b.model, X).clamp(SITE, "x", 0.0), "unit='x'"),
     "seed of another kind": (lambda b: lab.ablate(b.model, X, b.natural, seed="x"), "seed='x'"),

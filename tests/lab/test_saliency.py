@@ -157,13 +157,13 @@ def main_map(result: object) -> Tensor:
 @pytest.mark.parametrize(
     ("images", "text"),
     [
-        (torch.zeros(3, 24, 24, dtype=torch.uint8), "uint8.*divide bytes by 255"),
+        (torch.zeros(3, 24, 24, dtype=torch.int64), r"torch\.int64.*expected bytes"),
         (torch.full((3, 24, 24), 2.0), "in \\[2, 2\\]"),
         (torch.full((3, 24, 24), float("nan")), "expected finite"),
         (torch.rand(1, 24, 24), "\\[1, 24, 24\\]"),
         (torch.rand(24, 24), "\\[24, 24\\]"),
         (torch.rand(0, 3, 24, 24), "\\[0, 3, 24, 24\\]"),
-        ([0.5], "type list"),
+        ([0.5], r"images=\[0\.5\]"),
     ],
 )
 def test_bad_images(tiny: fv.TappedModel, call: str, images: Tensor, text: str) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import featureviz as fv
-from featureviz.errors import InvalidInput, ModelError
+from featureviz.errors import InvalidInput
 from featureviz.network.copies.redirect import redirected
 from tests.conftest import TinySE
 from tests.host_traffic import HostTraffic
@@ -184,7 +184,7 @@ def test_everything_is_as_before(net: TinySE, forward_fn: Callable[[nn.Module, T
     assert all(torch.equal(seen[name], plain[name]) for name in plain)
     with pytest.raises(KeyError), redirected(model):
         broken("stem")(model(x, ["stem"]))
-    with redirected(model), pytest.raises(ModelError):
+    with redirected(model), pytest.raises(fv.FeaturevizError):
         model(torch.rand(2, 3, 1, 1, 1, requires_grad=True), ["conv"])
     assert not dies().any()
     assert vars(model) == attributes

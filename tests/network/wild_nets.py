@@ -135,19 +135,6 @@ def recording_hook() -> nn.Module:
     return net
 
 
-def hook_with_a_list() -> nn.Module:
-    net, found, count = Base(), [], 0
-
-    def record(module: nn.Module, args: Any, output: Tensor) -> None:
-        nonlocal count
-        count += 1
-        found.append((count, output.detach()))
-
-    net.conv.register_forward_hook(record)
-    net.outside = found  # pyright: ignore[reportArgumentType]
-    return net
-
-
 def weight_norm() -> nn.Module:
     net = Base()
     with warnings.catch_warnings():
@@ -230,7 +217,7 @@ WILD: dict[str, Callable[[], nn.Module]] = {
     "counter": Counter, "running maximum": RunningMaximum, "keeps features": KeepsFeatures, "flips": Flips,
     "keyword": Keyword, "lambda in init": lambda_in_init, "wrapped forward": wrapped_forward,
     "nested functions": nested_functions, "partial of a method": partial_of_a_method, "bound method": bound_method,
-    "hook with a module": hook_with_a_module, "recording hook": recording_hook, "hook with a list": hook_with_a_list,
+    "hook with a module": hook_with_a_module, "recording hook": recording_hook,
     "weight norm": weight_norm,
     "spectral norm": spectral_norm, "pruned": pruned, "parametrized": parametrized, "stored feature": stored_feature,
     "holds a lock": holds_a_lock, "observed": observed, "shared twice": shared_twice,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featureviz.files import make_file_name, write_bytes
 from featureviz.gallery.cards.plots import PlotAxis
+from featureviz.gallery.folder import TILES
 from featureviz.gallery.tiles import to_json, write_tile
 from featureviz.lab.gates.card import Driver, GateCard, Tile
 from featureviz.lab.gates.natural_range import LEVEL, Reach, gate_values
@@ -20,7 +21,6 @@ from featureviz.objectives.gate_leaves import Gate
 from featureviz.rendering.png import encode_png
 
 DRAWN = (0.001, 0.05, 0.5, 0.95, 0.999)  # the natural quantiles on a page
-TILES = "tiles"  # the folder of the pictures
 POINTS, BINS = 300, 64  # points of a scatter plot; most bars of a histogram
 
 
@@ -36,7 +36,7 @@ def write_tiles(folder: Path, model: TappedModel, card: GateCard) -> dict[str, A
     return to_json({
         **entry, "block": site.kind, "gates in block": site.channels,
         "nonlinearity": type(site.nonlinearity).__name__,
-        "page": str(Path(make_file_name(card.spec)).with_suffix(".html")),
+        "page": make_file_name(card.spec, ".html"),
         "axis": {"low": axis.low, "high": axis.high, "ticks": list(zip(ticks, tick_values, strict=True))},
         "noise": card.noise,
         "renders": {kind: _write_render(folder, kind, tile, card) for kind, tile in card.tiles.items()},
@@ -106,7 +106,7 @@ def _write_tile(folder: Path, tile: Tile) -> str:
 
 
 def _write_example(folder: Path, example: ExampleImage) -> dict[str, Any]:
-    file = f"{TILES}/natural-{example.image:06d}.png"
+    file = f"{TILES}/{make_file_name(f'natural {example.image}')}"
     write_bytes(folder / file, encode_png(example.picture))
     return {"file": file, **{key: getattr(example, key) for key in ("image", "name", "logit", "value")}}
 

@@ -14,6 +14,7 @@ from featureviz.errors import InvalidInput, ModelError
 from featureviz.files import check_writable, write_json
 from featureviz.gallery.cards.card_page import write_card, write_index
 from featureviz.gallery.cards.card_report import write_tiles
+from featureviz.gallery.folder import PAGE, REPORT, clear_folder, prepare_folder
 from featureviz.gallery.page import describe_versions
 from featureviz.lab.effects.ablation import GateAblator
 from featureviz.lab.gates.card import GateCard, check_gates, check_statistics, make_cards
@@ -46,7 +47,8 @@ def gate_cards(
 ) -> Path:
     """Write a card for each gate, ``out/index.html`` with links to them, and ``out/report.json``; returns the index.
 
-    Four gates are written at a time. After Ctrl-C or an error the index shows those that are finished.
+    Four gates are written at a time, the first ones in place of an earlier gallery in the folder. After Ctrl-C, which
+    is raised, or an error the index shows those that are finished.
 
     Args:
         model: a network with channel gates.
@@ -68,7 +70,7 @@ def gate_cards(
         InvalidInput: there is no such gate; there are no pictures; the statistics are compact, or of another network
             or other pictures; the folder cannot be written to.
     """
-    folder, gates = check_writable(out), tapped(model).gates
+    folder, gates = prepare_folder(out), tapped(model).gates
     if not gates.channelwise:
         raise ModelError(f"{model.name} has no channel gates, so there is nothing to make cards of")
     blocks = [gates[site].name for site in sites] or list(gates.channelwise)
@@ -76,7 +78,7 @@ def gate_cards(
     source = Pictures(pictures, input_size) if isinstance(pictures, str | os.PathLike) else pictures
     for site in blocks:
         check_gates(model, site, units)
-    natural = _load_or_measure(model, source, statistics, progress)
+    natural = load_or_measure(model, source, statistics, progress=progress)
     chosen = {site: list(units) for site in blocks} if units else choose_gates(blocks, natural, count)
     for site in chosen:
         check_statistics(model, site, natural)
@@ -97,36 +99,57 @@ def gate_cards(
 def _write_cards(folder: Path, model: TappedModel, cards: Iterable[GateCard], run: dict[str, Any]) -> Path:
     """Write each card as soon as it is there, and the report and the index anew."""
     how = "{steps} steps, {size} px, seed {seed}. All figures are in report.json.".format(**run)
-    footer, entries = f"{describe_versions(run['versions'])}; {how}", list[dict[str, Any]]()
-    for card in cards:
-        entries.append(write_tiles(folder, model, card))
-        write_card(folder, entries[-1], footer)
-        write_json(folder / "report.json", {**run, "gates": entries})
-        write_index(folder, run, entries, footer)
-    return folder / "index.html"
+    footer, entries, page = f"{describe_versions(run['versions'])}; {how}", list[dict[str, Any]](), folder / PAGE
+    try:
+        for card in cards:
+            if not entries:
+                clear_folder(folder)
+            entries.append(write_tiles(folder, model, card))
+            write_card(folder, entries[-1], footer)
+            write_json(folder / REPORT, {**run, "gates": entries})
+            write_index(folder, run, entries, footer)
+    except KeyboardInterrupt as error:
+        there = f"{page} shows the {len(entries)} of {run['planned']} cards that are done" if entries else ""
+        raise KeyboardInterrupt(there) from error
+    return page
 
 
 def choose_gates(blocks: Sequence[str], natural: GateStatistics, count: int) -> dict[str, list[int]]:
     """``count`` gates by block: as many of each block, one more of the deepest; those with the largest sd of value."""
-    if count < 1:
-        raise InvalidInput(f"count={count} was given; expected at least 1 gate")
-    counts = dict.fromkeys(blocks, 0)
-    for i in range(count):
-        counts[blocks[-1 - i % len(blocks)]] += 1
     ranked = {site: natural[site].value_sd.argsort(descending=True).tolist() for site in blocks}
+    total = sum(map(len, ranked.values()))
+    if not 1 <= count <= total:
+        raise InvalidInput(f"count={count} was given; expected 1 to {total} gates, which there are")
+    places = [(rank, -depth) for depth, site in enumerate(blocks) for rank in range(len(ranked[site]))]
+    chosen = sorted(places)[:count]
+    counts = {site: sum(-depth == place for _, place in chosen) for depth, site in enumerate(blocks)}
     return {site: ranked[site][:n] for site, n in counts.items() if n}
 
 
-def _load_or_measure(model: TappedModel, source: Source, statistics: Statistics, progress: bool) -> GateStatistics:
+def load_or_measure(
+    model: TappedModel, source: Source, statistics: Statistics = None, *, progress: bool = False
+) -> GateStatistics:
+    """The statistics, or those in their file if it exists; otherwise new ones, which are written to that file.
+
+    Raises:
+        InvalidInput: they are those of an interrupted measurement; or the file holds none, or cannot be written.
+    """
     if isinstance(statistics, GateStatistics):
-        return statistics
-    if statistics is not None and os.path.exists(statistics):
-        return GateStatistics.load(statistics)
+        return check_completed(statistics)
+    if statistics is not None and os.path.lexists(statistics):
+        return check_completed(GateStatistics.load(statistics))
     if statistics is not None:
         check_writable(Path(statistics).parent)  # before the work
-    natural = GateStatistics.measure(model, source, progress=progress)
-    if natural.interrupted:
-        raise KeyboardInterrupt
+    natural = GateStatistics.measure(model, source, progress=progress).completed()
     if statistics is not None:
         natural.save(statistics)
+    return natural
+
+
+def check_completed(natural: GateStatistics) -> GateStatistics:
+    """Statistics that may be used for all pictures; those of an interrupted measurement raise ``InvalidInput``."""
+    if natural.interrupted:
+        raise InvalidInput(
+            f"the statistics are of a measurement that was interrupted after {natural.count} images; measure again"
+        )
     return natural

@@ -15,7 +15,7 @@ from featureviz.checks import whole
 from featureviz.errors import InvalidInput
 from featureviz.files import write_bytes
 from featureviz.image.base import SIDE
-from featureviz.rendering.png import encode_png, to_pixels
+from featureviz.rendering.png import encode_png, name_png, to_pixels
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
@@ -118,8 +118,9 @@ class Canvas:
 
 def save_picture(picture: Tensor, path: str | os.PathLike[str]) -> Path:
     """Write ``[3,H,W]`` in [0,1] as a PNG (the whole file or none) and return its path."""
-    write_bytes(Path(path), encode_png(picture))
-    return Path(path)
+    target = name_png(path)
+    write_bytes(target, encode_png(picture))
+    return target
 
 
 def measure_text(text: str, size: int = 13, scale: int = 2) -> float:

@@ -9,15 +9,14 @@ from typing import final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from featureviz.checks import SEEDS, entries, finite, whole
+from featureviz.checks import SEEDS, entries, finite, flag, whole
 from featureviz.gating.interventions import clamp, mean_ablate, resample
-from featureviz.image.base import check_pictures
+from featureviz.image.picture import check_pictures
 from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.lab.statistics.pictures import BATCH, Source, batches
 from featureviz.network.model import TappedModel, tapped
-from featureviz.network.surroundings import own_surroundings
+from featureviz.network.surroundings import own_surroundings, postponed_interrupts, progress_bar
 from featureviz.network.taps import OUTPUT
 
 WAYS = ("mean", "one", "shuffled")
@@ -87,7 +86,8 @@ def ablate(
     names = [gates.resolve(site).name for site in asked]
     results: dict[tuple[str, str], Ablation] = {}
     generator = torch.Generator("cpu").manual_seed(whole("seed", seed, *SEEDS))
-    with torch.no_grad(), tqdm(desc="ablation", disable=not progress, unit="image") as bar:
+    shown = progress_bar(flag("progress", progress), desc="ablation", unit="image")
+    with torch.no_grad(), postponed_interrupts() as interrupt, shown as bar:
         for batch in batches(pictures, model.input_size((224, 224))):
             x = batch.images.to(model.device)
             before = model(x, [layer]).views_first(layer)
@@ -98,7 +98,9 @@ def ablate(
                         after = model(x, [layer]).views_first(layer)
                     new = Ablation.compare(site, way, before, after, scores=layer == OUTPUT and before.ndim == 2)
                     results[site, way] = results[site, way].merge(new) if (site, way) in results else new
-            bar.update(len(x))
+            if bar is not None:
+                bar.update(len(x))
+            interrupt()
     return [results[site, way] for site in names for way in WAYS if (site, way) in results]
 
 

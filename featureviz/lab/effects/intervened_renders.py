@@ -45,7 +45,7 @@ def render_under(
     results: list[IntervenedRender] = []
     for way, intervention in interventions.items():
         with intervention():
-            result = render(model, objective, steps=steps, size=size)
+            result = render(model, objective, steps=steps, size=size).completed()
         plain = float(evaluate(model, objective, result.images).scores.mean())
         constant = bool(result.scores.amax() == result.scores.amin())
         own = float(result.held_out.scores.mean())

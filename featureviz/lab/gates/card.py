@@ -192,9 +192,7 @@ class _CardRenderer:
             rendering = render(
                 self.model, PerImage([goals[i] for i in rows]), steps=self.steps, size=self.size, seed=self.seed,
                 image_ids=[0] * len(rows), progress=self.progress,
-            )  # fmt: skip
-            if rendering.interrupted:
-                raise KeyboardInterrupt  # an incomplete card is not returned
+            ).completed()  # fmt: skip
             responses = self._responses([units[i] for i in rows], rendering.images)
             tiles += [Tile(rendering, row, response) for row, response in enumerate(responses)]
         return tiles

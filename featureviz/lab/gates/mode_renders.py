@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
+from featureviz.image.picture import read_picture
 from featureviz.lab.gates.co_gating_modes import Modes
 from featureviz.lab.statistics.gate_statistics import GateStatistics
-from featureviz.lab.statistics.pictures import Pictures, read_picture
+from featureviz.lab.statistics.pictures import Pictures
 from featureviz.network.model import TappedModel
 from featureviz.network.taps import GATE
 from featureviz.rendering.entry import render
@@ -52,7 +53,7 @@ def render_modes(
     """
     names, photographs = _find_pictures(modes, natural, folder, photograph_size)
     goals = [modes.objective(i, sign, power=power) for sign in (-1, 1) for i in range(len(modes))]
-    images = render(model, goals, steps=steps, size=size, image_ids=[0] * len(goals)).images
+    images = render(model, goals, steps=steps, size=size, image_ids=[0] * len(goals)).completed().images
     against, along = held_out_logits(model, modes.site, images).unflatten(0, (2, -1))
     ends = []
     for i, row in enumerate(names):

@@ -109,7 +109,8 @@ class ReachabilityStudy:
             batch = list(units[first : first + BATCH])
             gate = Gate(self.site, batch)
             ids = [0] * len(batch)  # so that a result does not depend on the batch
-            renders = render(self.model, gate if up else -gate, steps=steps, size=size, image_ids=ids).images
+            made = render(self.model, gate if up else -gate, steps=steps, size=size, image_ids=ids)
+            renders = made.completed().images
             responses = measure_responses(self.model, self.natural, self.site.name, batch, renders)
             radii = evaluate(self.model, distance, renders, image_ids=ids).scores.mean(0).tolist()
             ends += [self._end(u, r, d, up=up) for u, r, d in zip(batch, responses, radii, strict=True)]

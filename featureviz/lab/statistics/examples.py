@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
+from featureviz.image.picture import read_picture
 from featureviz.lab.statistics.gate_statistics import Example, GateStatistics
-from featureviz.lab.statistics.pictures import Pictures, Source, batches, read_picture
+from featureviz.lab.statistics.pictures import Pictures, Source, batches
 from featureviz.network.model import TappedModel
 from featureviz.objectives.gate_leaves import Gate
 
@@ -76,7 +77,7 @@ def _find_picture(source: Source, example: Example) -> Tensor | None:
     path = source.paths[source.names.index(example.name)]
     try:
         return read_picture(path, source.size)
-    except Exception:  # decoders raise many types; the file may have changed since it was measured
+    except InvalidInput:  # the file has changed since it was measured
         return None
 
 

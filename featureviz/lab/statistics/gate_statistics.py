@@ -13,17 +13,17 @@ from typing import Any, Literal, NamedTuple, final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from featureviz.checks import MOST, SEEDS, choice, finite, show, whole
+from featureviz.checks import MOST, SEEDS, choice, finite, flag, show, whole
 from featureviz.errors import InvalidInput, ModelError, unknown
-from featureviz.files import write_bytes
+from featureviz.files import PathLike, open_file, show_path, write_bytes
 from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
+from featureviz.models.checkpoint import read_saved
 from featureviz.network.model import TappedModel, tapped
-from featureviz.network.surroundings import own_surroundings
+from featureviz.network.surroundings import own_surroundings, postponed_interrupts, progress_bar
 
 LEVELS = (  # dense in the tails, where renders lie; the ends are the minimum and the maximum
     0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(i / 20 for i in range(2, 19)),
@@ -33,6 +33,7 @@ COMPACT = (
     "quantiles", "logit_mean", "logit_sd", "value_mean", "value_sd", "closed", "opened", "static_share",
     "effective_rank", "eta_squared", "squeeze_quantiles", "squeeze_mean", "squeeze_sd",
 )  # fmt: skip
+OF_BLOCK = ("static_share", "effective_rank")  # one number for all gates
 Quantity = Literal["logits", "squeeze"]
 
 
@@ -111,12 +112,17 @@ class GateStatistics:
         source = Pictures(pictures, size) if isinstance(pictures, str | os.PathLike) else pictures
         running, names, interrupted = RunningStatistics.empty(sites, extremes), dict[int, str](), False
         total = len(source) if isinstance(source, Pictures) or (isinstance(source, Tensor) and source.ndim) else None
-        with tqdm(total=total, desc="gates", disable=not progress, unit="image") as bar:
+        with (
+            postponed_interrupts() as interrupt,
+            progress_bar(flag("progress", progress), total=total, desc="gates", unit="image") as bar,
+        ):
             try:
                 for batch in batches(source, size):
                     names.update(enumerate(batch.names or (), running.count))
                     running = running.add(model, batch, sample, seed)
-                    bar.update(len(batch.images))
+                    if bar is not None:
+                        bar.update(len(batch.images))
+                    interrupt()
             except KeyboardInterrupt:
                 if running.count < 2:
                     raise
@@ -144,9 +150,15 @@ class GateStatistics:
             interrupted,
         )  # fmt: skip
 
+    def completed(self) -> GateStatistics:
+        """Itself, if no Ctrl-C ended the measurement early; otherwise raises ``KeyboardInterrupt``."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
+
     def check_fits(self, model: TappedModel, site: str) -> None:
         """Raise ``InvalidInput`` if the block of that name has another number of gates in ``model``."""
-        channels, measured = model.gates[site].channels, self[site].logit_mean.numel()
+        channels, measured = tapped(model).gates[site].channels, self[site].logit_mean.numel()
         if measured != channels:
             raise InvalidInput(
                 f"the statistics of {site!r} are of {measured} gates, the network's block has {channels}: they are of"
@@ -205,7 +217,7 @@ class GateStatistics:
         """A line for each block: mean and sd of values, shares in percent, effective rank, eta squared."""
         return format_table(self.rows())
 
-    def save(self, path: str | os.PathLike[str], *, compact: bool = False) -> None:
+    def save(self, path: PathLike, *, compact: bool = False) -> None:
         """Write tensors and plain values that ``torch.load`` reads with ``weights_only=True``.
 
         ``compact`` keeps only quantiles, means, sds and shares, in half precision: enough for percentiles and tables.
@@ -223,29 +235,26 @@ class GateStatistics:
         write_bytes(Path(path), file.getvalue())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> GateStatistics:
+    def load(cls, path: PathLike) -> GateStatistics:
         """Read a file that ``save`` wrote; any other file, or one with other levels, raises ``InvalidInput``."""
+        open_file(path).close()  # what is no file at all has an error of its own
         try:
-            saved = torch.load(path, weights_only=True, map_location="cpu")
-            return cls._from_saved(saved, saved.get("about", {}))
-        except (
-            Exception
-        ) as error:  # torch raises many types for files that it cannot read, and the file may hold anything
-            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            return cls._from_saved(read_saved(path, "statistics"))
+        except Exception as error:  # whatever else the file holds
+            why = str(error) if isinstance(error, ModelError | ValueError) else f"{type(error).__name__}: {error}"
             raise InvalidInput(
-                f"{path} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
+                f"{show_path(path)} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
             ) from error
 
     @classmethod
-    def _from_saved(cls, saved: Mapping[str, Any], about: Mapping[str, Any]) -> GateStatistics:
+    def _from_saved(cls, saved: Mapping[str, Any]) -> GateStatistics:
         if saved["levels"] != list(LEVELS):
             raise ValueError("its quantiles are at other levels: measure the statistics again")
+        about = saved.get("about", {})
         sites: dict[str, SiteStatistics] = {}
         for name, table in saved["sites"].items():
             full = {k: v.float() if v.dtype == torch.float16 else v for k, v in table.items()}
-            if full["quantiles"].shape != (len(LEVELS), len(full["logit_mean"])):
-                raise ValueError(f"{name!r} has quantiles {list(full['quantiles'].shape)}")
-            sites[name] = SiteStatistics(full, name, bool(about.get("classes")))
+            sites[name] = SiteStatistics(_check_shapes(full), name, bool(about.get("classes")))
         lists = {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
         skipped = tuple(Skipped(*s) for s in about.get("skipped", ()))
         return cls(sites, whole("count", saved["count"], 2), **{**about, **lists, "skipped": skipped})
@@ -258,6 +267,16 @@ def measured(natural: GateStatistics) -> GateStatistics:
     raise InvalidInput(
         f"natural={show(natural)} was given; expected statistics: fv.lab.GateStatistics.measure(model, pictures)"
     )
+
+
+def _check_shapes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a block; a ``ValueError`` unless their shapes are those of one block."""
+    channels = tensors["logit_mean"].numel()
+    for key in ("quantiles", *(k for k in COMPACT if k in tensors)):
+        shape = [len(LEVELS), channels] if key.endswith("quantiles") else [] if key in OF_BLOCK else [channels]
+        if list(tensors[key].shape) != shape:
+            raise ValueError(f"{key} is {list(tensors[key].shape)}, which should be {shape}: measure again")
+    return tensors
 
 
 def natural_gates() -> GateStatistics:

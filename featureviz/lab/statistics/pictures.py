@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-import imageio.v3 as iio
-import numpy as np
 import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
+from featureviz.files import PathLike
 from featureviz.image.base import Size, height_width
+from featureviz.image.picture import ROUNDING, read_picture
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 BATCH = 32
-ROUNDING = 1e-3  # how far resampling may leave [0,1]
-
-PathLike = str | os.PathLike[str]
 
 
 class Batch(NamedTuple):
@@ -46,18 +42,17 @@ class Pictures:
     ones. ``size`` is the side of the square in pixels, or (height, width). ``batch`` is the number of pictures in a
     batch; the last batch may be smaller.
 
-    The order is that of the sorted paths, or of the list. Each picture is turned by its EXIF orientation, scaled with
+    The order is that of the sorted paths, or of the list. Each picture is read by ``read_picture``: scaled with
     antialiasing until it just covers ``size`` (bilinear, as torchvision evaluates its classifiers) and cropped at the
-    centre. Transparent pixels are shown on white. Grey pictures of 16 bits keep their range. An animation gives its
-    first frame. If every file of a folder is in a sub-folder, the name of the first sub-folder is its class:
-    ``classes`` are the sorted names, and labels are indices of them. Only one batch is in memory.
+    centre. If every file of a folder is in a sub-folder, the name of the first sub-folder is its class: ``classes``
+    are the sorted names, and labels are indices of them. Only one batch is in memory.
 
     A file that cannot be read is left out and recorded in ``skipped``, which each iteration starts anew.
 
     Raises:
         InvalidInput: no such folder, no picture in it, or (at the end of an iteration) no file that could be read.
 
-    >>> import tempfile, imageio.v3 as iio
+    >>> import tempfile, numpy as np, imageio.v3 as iio
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for name in ("ant", "bee"):
     ...         (Path(folder) / name).mkdir()
@@ -97,8 +92,8 @@ class Pictures:
         for number, path in enumerate(self.paths):
             try:
                 images.append(read_picture(path, self.size))
-            except Exception as error:  # decoders raise many types of errors on a broken file
-                self.skipped.append(Skipped(str(path), f"{type(error).__name__}: {error}".splitlines()[0]))
+            except InvalidInput as error:
+                self.skipped.append(Skipped(str(path), str(error)))
                 continue
             kept.append(number)
             if len(kept) == self.batch:
@@ -108,60 +103,18 @@ class Pictures:
             yield self._batch(images, kept)
         unread = self.skipped[len(self._folders) :]
         if len(unread) == len(self.paths):
-            first = f"the first, {unread[0].path}: {unread[0].reason}"
-            raise InvalidInput(f"none of {len(unread)} files could be read as a picture; {first}")
+            raise InvalidInput(f"none of {len(unread)} files could be read as a picture; the first: {unread[0].reason}")
 
     def _batch(self, images: list[Tensor], kept: list[int]) -> Batch:
         labels = None if self._labels is None else torch.tensor([self._labels[i] for i in kept])
         return Batch(torch.stack(images), labels, tuple(self.names[i] for i in kept))
 
 
-def read_picture(path: PathLike, size: Size) -> Tensor:
-    """A file as ``[3,H,W]`` in [0,1], as ``Pictures`` reads it; a broken file raises the error of the decoder."""
-    from PIL import Image  # imported here so that `import featureviz` stays light
-
-    height, width = height_width(size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as those about large files, unusual tags and palettes
-        picture = _decode(path)
-    scale = min(picture.width / width, picture.height / height)
-    left, top = (picture.width - scale * width) / 2, (picture.height - scale * height) / 2
-    # Rounding may put the right and the lower edge outside of the picture.
-    right, bottom = min(left + scale * width, picture.width), min(top + scale * height, picture.height)
-    box = (max(0.0, left), max(0.0, top), right, bottom)
-    small = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
-    pixels = torch.from_numpy(np.array(small, dtype=np.float32))
-    if small.mode == "F":
-        return pixels.clamp(0, 1).expand(3, height, width).clone()
-    return (pixels / 255).movedim(-1, 0).contiguous()
-
-
-def _decode(path: PathLike) -> Any:
-    """The first frame as RGB; a grey picture of 16 bits as mode F in [0,1], which keeps its range."""
-    from PIL import Image
-
-    file = iio.imopen(os.fspath(path), "r", plugin="pillow")
-    with file:
-        about = file.metadata(index=0)
-        mode = str(about["mode"])
-        if mode == "F":
-            raise ValueError("mode F has values of unknown range; save the picture with 8 or 16 bits a channel")
-        if mode.startswith("I"):
-            values = file.read(index=0, rotate=True).astype(np.float32)
-            if values.size and (values.max() > 65535 or values.min() < 0):
-                raise ValueError(f"mode {mode} has values beyond 16 bits; save the picture with 8 or 16 bits a channel")
-            return Image.fromarray(values / 65535)
-        if "transparency" in about or mode in ("LA", "La", "PA", "RGBA", "RGBa"):
-            picture = Image.fromarray(file.read(index=0, mode="RGBA", rotate=True))
-            return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-        return Image.fromarray(file.read(index=0, mode="RGB", rotate=True))
-
-
 def _search(root: Path) -> tuple[list[Path], list[Skipped]]:
     """The pictures under ``root``, sorted, and the folders that could not be listed."""
-    if not root.exists():
+    if not os.path.exists(root):
         raise InvalidInput(f"there is no folder {str(root)!r}; give one that holds pictures")
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InvalidInput(f"{str(root)!r} is a file; give its folder, or a list of paths: Pictures([path], size)")
     paths: list[Path] = []
     unlisted: list[Skipped] = []

@@ -24,13 +24,13 @@ _ATOMS = (str, bytes, int, float, complex, bool, type(None), type, ModuleType, B
 
 @final
 class Rebound:
-    """New functions in the place of those ``things`` that hold something; ``fill`` gives them what they hold."""
+    """New functions in the place of those ``things`` that hold modules; ``fill`` gives them what they hold."""
 
     def __init__(self, things: Iterable[Any], memo: Memo) -> None:
         self._functions: list[tuple[FunctionType, FunctionType]] = []
         self._cells: dict[int, tuple[CellType, CellType]] = {}
         for thing in things:
-            if isinstance(thing, FunctionType) and any(True for _ in _parts(thing)):
+            if isinstance(thing, FunctionType) and _holds_module(thing):
                 memo[id(thing)] = self._empty(thing)
 
     def _empty(self, old: FunctionType) -> FunctionType:
@@ -69,11 +69,9 @@ def share_what_refuses(net: nn.Module, memo: Memo) -> None:
 
 
 def _copied(thing: Any, memo: Memo) -> Any:
-    """A copy of what holds modules; a list, set or dictionary of other things may be written to, so it is a new one."""
-    if id(thing) in memo:
-        return memo[id(thing)]
+    """A copy of what holds modules; other things are shared, such as a list in which a hook of the caller's records."""
     if not _holds_module(thing):
-        return copy.copy(thing) if isinstance(thing, (list, dict, set, deque)) else thing
+        return thing
     try:
         return copy.deepcopy(thing, memo)
     except Exception:  # an object of any kind, which may refuse to be copied in any way

@@ -140,4 +140,6 @@ def _tensor_of(name: str, output: Any) -> Tensor:
             f"{name!r} gives a {type(output).__name__} in which no tensor stands first; tap a layer inside it, or give"
             " wrap(net, forward_fn=...) that returns a tensor"
         )
+    if tensor.is_complex():
+        raise ModelError(f"{name!r} gives complex numbers; tap a layer that gives real ones, or give a forward_fn")
     return tensor

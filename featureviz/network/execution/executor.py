@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor
 
+from featureviz.image.base import height_width
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.copies.redirect import is_redirected
 from featureviz.network.diagnosis import explain_missing_gradient
@@ -14,7 +15,7 @@ from featureviz.network.execution.compiled import Program, compiled, warn_uncomp
 from featureviz.network.execution.fused_copies import FusedCopies
 from featureviz.network.execution.precision import Precision, is_half, keep_float32
 from featureviz.network.in_force import interventions_on
-from featureviz.network.model import TappedModel
+from featureviz.network.model import TappedModel, tapped
 
 
 @final
@@ -48,16 +49,17 @@ class Executor:
         precision: Precision = "float32",
         compile: bool = False,
     ) -> None:
-        self.model, self.layers, self.size, self.compile = model, tuple(layers), size, compile
+        self.model, self.layers, self.size = tapped(model), tuple(layers), height_width(size)
+        self.compile = compile
         self.half = is_half(model, precision)
         model.require_numbers()
-        self._taps = model.taps(self.layers, size)
+        self._taps = model.taps(self.layers, self.size)
         self._programs: dict[tuple[int, ...], Program | None] = {}
         if interventions_on(model.key) or model.running.hooked:
             self.fused, self.running = False, model.isolated()
         else:
             copies = model.cached(FusedCopies)
-            prepared = copies.prepared(self.layers, self._taps, size, half=self.half)
+            prepared = copies.prepared(self.layers, self._taps, self.size, half=self.half)
             self.fused, self._programs = prepared.fused, prepared.programs
             self.running = prepared.running.twin()
         self.running.autocasts = self.half

@@ -31,6 +31,7 @@ class Output(NamedTuple):
     gives: str  # the type, where it is no tensor
     readable: bool
     mark: Mark
+    drawn: bool = False  # whether random numbers were drawn before it
 
 
 @final
@@ -62,7 +63,10 @@ def watch(
             modules that are not the copy's own.
         rows: outputs of an image alone. The marks are then those of its rows among three images, the second.
     """
-    seen, evidence = Pass(), _Evidence()
+    seen, evidence, start = Pass(), _Evidence(), _generators(net)
+
+    def has_drawn() -> bool:
+        return any(not torch.equal(a, b) for a, b in zip(start, _generators(net), strict=True))
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:
         with hide_from_modes():
@@ -76,7 +80,7 @@ def watch(
             calls = seen.outputs[path].calls + 1 if path in seen.outputs else 1
             seen.outputs.pop(path, None)  # the order is that of the last run
             alone = None if rows is None else rows.get(path)
-            seen.outputs[path] = _describe(type(module).__name__, output, tensor, calls, alone)
+            seen.outputs[path] = _describe(type(module).__name__, output, tensor, calls, alone, has_drawn())
             if tensor is not None:
                 evidence.make(path, module, first_argument(args, kwargs), tensor)
 
@@ -89,7 +93,7 @@ def watch(
         with torch.no_grad(), modes_kept(), mode:
             output = run()
         alone = None if rows is None else rows.get(RETURNED)
-        seen.outputs[RETURNED] = _describe("", output, find_tensor(output), 1, alone)
+        seen.outputs[RETURNED] = _describe("", output, find_tensor(output), 1, alone, has_drawn())
     except Exception as error:  # the network may raise anything; it is raised when a layer needs it
         if out_of_memory(error) or error is mode.stopped:
             raise  # there may be memory the next time
@@ -130,6 +134,12 @@ class _Evidence:
         return (self._makers.get(tensor) or []) if isinstance(tensor, Tensor) else []
 
 
+def _generators(net: nn.Module) -> list[Tensor]:
+    """The states of torch's generators that a forward of ``net`` may draw from."""
+    cuda = {p.device for p in net.parameters() if p.device.type == "cuda"}
+    return [torch.get_rng_state(), *map(torch.cuda.get_rng_state, cuda)]
+
+
 def channel_axis_of(module: nn.Module, tensor: Tensor) -> int | None:
     """The axis of the channels in what a module of a known class reads or gives; None for other classes."""
     if isinstance(module, _FIRST) and tensor.ndim > 2:
@@ -155,17 +165,17 @@ def _is_elementwise(module: nn.Module) -> bool:
     )
 
 
-def _describe(kind: str, output: Any, tensor: Tensor | None, calls: int, alone: Output | None) -> Output:
+def _describe(kind: str, output: Any, tensor: Tensor | None, calls: int, alone: Output | None, drawn: bool) -> Output:
     gives = "" if isinstance(output, Tensor) else type(output).__name__
     if tensor is None:
-        return Output(kind, (), calls, gives, False, ())
+        return Output(kind, (), calls, gives, False, (), drawn)
     shape = tuple(tensor.shape)
     if alone is not None and len(alone.shape) == len(shape):
         grown = [k for k, (n, m) in enumerate(zip(shape, alone.shape, strict=True)) if n == 3 * m]
         if len(grown) == 1:
             rows = alone.shape[grown[0]]
             tensor = tensor.narrow(grown[0], rows, rows)
-    return Output(kind, shape, calls, gives, True, _mark(tensor))
+    return Output(kind, shape, calls, gives, True, _mark(tensor), drawn)
 
 
 def _mark(tensor: Tensor) -> Mark:

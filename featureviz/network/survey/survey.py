@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -136,9 +136,9 @@ class Survey:
         """Raise ``ModelError`` if the layer depends on random numbers of the network's own."""
         if path in self.learnt.drawn:
             raise ModelError(
-                f"layer {name!r} depends on random numbers that {self._running.name} draws in every forward, so a"
-                " picture of it could not be made twice; wrap a network that draws none in eval mode (F.dropout(x,"
-                " training=self.training), for example), or tap a layer before it"
+                f"layer {name!r} depends on random numbers that {self._running.name} draws in every forward, or on what"
+                " it kept of the forward before, so a picture of it could not be made twice; wrap a network that does"
+                " neither in eval mode (F.dropout(x, training=self.training), for example), or tap a layer before it"
             )
 
     def explain(self, where: str = "") -> ModelError:
@@ -147,13 +147,13 @@ class Survey:
         return explain_failure(self._running.name, self._running.net, self._noise[:1], self.failure, where)
 
     def _learn(self) -> Learnt:
-        one, again = self._one, self._pass(self._noise[:1], seed=1)
+        one, again = self._one, self._pass(self._noise[:1], seed=1, times=2)
         other = 0.3 * self._noise[1:]  # darker, so that what it changes in another image is seen
         three, room = self._if_room(torch.cat([other, self._noise[:1], other]), one)
         larger = torch.nn.functional.pad(self._noise[:1], (0, _LARGER, 0, _LARGER), mode="replicate")
         wide, _ = self._if_room(larger)
         axes = learn_axes(one, three, wide)
-        drawn = frozenset(_differing(one, again, _DRAWN))
+        drawn = {name for name, output in one.outputs.items() if output.drawn} | {*_differing(one, again, _DRAWN)}
         mixed = [name for name in _differing(one, three, _MIXED) if name not in drawn]
         folded = [name for name in mixed if axes[name].windows != 1]
         for name in folded:
@@ -161,7 +161,7 @@ class Survey:
             axes[name] = replace(axes[name], batch=None, channel=None, unclear=reason)
         takes_one = room and three.failure is not None and one.failure is None
         alone = one.looks or takes_one or len(mixed) > len(folded)
-        return Learnt(axes, alone, drawn)
+        return Learnt(axes, alone, frozenset(drawn))
 
     def _if_room(self, x: Tensor, rows: Pass | None = None) -> tuple[Pass, bool]:
         """The pass, or an empty one where the memory is full."""
@@ -172,11 +172,16 @@ class Survey:
                 raise
             return Pass(), False
 
-    def _pass(self, x: Tensor, *, rows: Pass | None = None, seed: int = 0) -> Pass:
+    def _pass(self, x: Tensor, *, rows: Pass | None = None, seed: int = 0, times: int = 1) -> Pass:
+        """What the last of ``times`` forwards of one copy shows."""
         twin = self._running.twin()
+
+        def run() -> Any:
+            return [twin.call(x) for _ in range(times)][-1]
+
         with _seeded(x.device, seed):
             outputs = None if rows is None else rows.outputs
-            return watch(twin.net, lambda: twin.call(x), self._running.foreign(), rows=outputs)
+            return watch(twin.net, run, self._running.foreign(), rows=outputs)
 
 
 @final
