@@ -19,7 +19,7 @@ from featureviz.image.base import check_images
 from featureviz.network.execution.executor import Executor
 from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel
-from featureviz.network.surroundings import no_autocast
+from featureviz.network.surroundings import modes_kept, no_autocast
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import prepare, score_views
 from featureviz.rng import Rng, number_images
@@ -97,7 +97,7 @@ class Ascent:
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             leaf.grad = gradient
             total = total + gradient.sum()
-        with torch.no_grad():
+        with modes_kept(), torch.no_grad():
             for leaf, old in zip(self.leaves, self._before, strict=True):
                 old.copy_(leaf)
             self.optimizer.step()
@@ -160,7 +160,7 @@ class Ascent:
 
     def images(self) -> Tensor:
         """``[N,C,H,W]`` in (0,1), detached, on the CPU."""
-        with torch.no_grad():
+        with modes_kept(), torch.no_grad():
             return self.image().cpu()
 
     def score_and_gradient(self, objective: Objective | None = None) -> tuple[Tensor, list[Tensor]]:
@@ -171,7 +171,7 @@ class Ascent:
         objective = objective or self.objective
         while True:
             try:
-                with torch.enable_grad(), no_autocast(self.model.device.type):
+                with modes_kept(), torch.enable_grad(), no_autocast(self.model.device.type):
                     images = self.image()
                     score, slope = self._through_network(objective, images.detach())
                     return score, list(torch.autograd.grad(images, self.leaves, slope))

@@ -50,6 +50,19 @@ class modes_kept:
             torch.set_autocast_dtype(device, dtype)
 
 
+@final
+class handler_kept:
+    """After the block Ctrl-C is handled as before it, even where another Ctrl-C ended ``postponed_interrupts``."""
+
+    def __enter__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGINT)
+
+    def __exit__(self, *_: object) -> None:
+        ours = threading.current_thread() is threading.main_thread()
+        if ours and signal.getsignal(signal.SIGINT) is not self.handler:
+            signal.signal(signal.SIGINT, self.handler)
+
+
 def own_surroundings(function: F) -> F:
     """Let ``function`` run with gradients, without the caller's autocast and inference mode.
 
@@ -58,10 +71,19 @@ def own_surroundings(function: F) -> F:
 
     @wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
-        with modes_kept(), torch.inference_mode(False), no_autocast("cpu"), no_autocast("cuda"):
+        with handler_kept(), modes_kept(), no_inference(), torch.enable_grad(), no_autocast("cpu"), no_autocast("cuda"):
             return copy_context().run(function, *args, **kwargs)
 
     return inside  # pyright: ignore[reportReturnType]
+
+
+def no_inference() -> AbstractContextManager[Any]:
+    """Inside the block the caller's inference mode is off: tensors made in it could not be differentiated through.
+
+    When torch's guard is freed, it puts back the modes from before it. After Ctrl-C that is later than the block's end,
+    when other modes are in force. So there is a guard only where one is needed.
+    """
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
 
 
 def no_autocast(device_type: str) -> AbstractContextManager[Any]:

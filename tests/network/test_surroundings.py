@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import pytest
 import torch
@@ -198,3 +198,66 @@ def test_many_threads_render_what_each_renders_alone(tiny: fv.TappedModel) -> No
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def interrupt_exits(guard: type, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the work with Ctrl-C on the way out of the first, the middle and the last of its blocks of this kind."""
+    leave, left = guard.__exit__, [0]
+
+    def count_down(self: object, *args: object) -> object:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return leave(self, *args)
+
+    monkeypatch.setattr(guard, "__exit__", count_down)
+    work()
+    exits = -left[0]
+    for number in {1, exits // 2, exits} - {0}:
+        left[0] = number
+        with suppress(KeyboardInterrupt):
+            work()
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (True, False)
+        assert not torch.is_autocast_enabled("cpu")
+        assert not _get_current_function_mode_stack()
+
+
+def make_ascent(model: fv.TappedModel) -> fv.Ascent:
+    return fv.Ascent(model, fv.Channel("conv", 1), fv.FourierImage(1, 24), steps=9)
+
+
+IMAGES = torch.rand(2, 3, 24, 24)
+WORKS: dict[str, Callable[[fv.TappedModel], object]] = {
+    "render": lambda model: fv.render(model, "conv:1", steps=2, size=24, progress=False),
+    "evaluate": lambda model: fv.evaluate(model, "conv:1", IMAGES),
+    "layers": lambda model: fv.layers(fv.wrap(model.net, size=24)),
+    "gates": lambda model: fv.gates(fv.wrap(model.net, size=24)),
+    "statistics": lambda model: fv.lab.GateStatistics.measure(model, IMAGES),
+    "gradient": lambda model: fv.lab.gradient(model, "logit:1", IMAGES),
+    "forward": lambda model: model(IMAGES, ["conv", "output"]),
+    "executor": lambda model: fv.Executor(fv.wrap(model.net, size=24), ["conv"], (24, 24))(IMAGES),
+    "ascent": lambda model: model.cached(make_ascent).run(1),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.* images are still the noise")
+@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize("guard", [torch.inference_mode, torch.no_grad, torch.enable_grad, torch.autocast])
+def test_ctrl_c_on_the_way_out_of_a_block_leaves_no_mode(
+    tiny: fv.TappedModel, work: str, guard: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with modes_kept():  # so that one failure is no other's
+        interrupt_exits(guard, lambda: WORKS[work](tiny), monkeypatch)
+
+
+@own_surroundings
+def take_handler() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("default_handler")
+def test_the_handler_is_put_back_whatever_was_cut_short() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        take_handler()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

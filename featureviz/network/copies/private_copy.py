@@ -10,6 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.network.copies.closures import Memo, Rebound, reachable, share_what_refuses
+from featureviz.network.surroundings import no_inference
 
 WAS_INPLACE = "featureviz_was_inplace"  # set on modules of a private copy that were in place in the original
 
@@ -36,12 +37,24 @@ def private_copy(net: nn.Module) -> nn.Module:
     return twin.eval().requires_grad_(False)
 
 
-@torch.inference_mode(False)  # tensors made in it could not be differentiated through
 def shared_copy(net: nn.Module, *, own_buffers: bool = False) -> nn.Module:
     """A copy of all modules, with their modes and hooks, whose weights share the original's memory.
 
     With ``own_buffers`` the buffers do not. Functions that hold modules of the network are made again for the copy.
     """
+    with no_inference():
+        twin = _copy_modules(net, own_buffers)
+    shared = {id(m) for m in net.modules()} & {id(m) for m in twin.modules()}
+    if shared:
+        name = next(type(m).__name__ for m in net.modules() if id(m) in shared)
+        raise ModelError(
+            f"{name} cannot be copied: copy.deepcopy gives the module itself, so a render would run and change it;"
+            f" remove {name}.__deepcopy__, or let it return a new module"
+        )
+    return twin
+
+
+def _copy_modules(net: nn.Module, own_buffers: bool) -> nn.Module:
     memo: Memo = {id(p): nn.Parameter(_same_memory(p), requires_grad=False) for p in net.parameters()}
     memo |= {id(b): _same_memory(b).clone() if own_buffers else _same_memory(b) for b in net.buffers()}
     # A tensor that was computed, such as a stored feature or the weight under weight norm, cannot be copied with its
@@ -59,13 +72,6 @@ def shared_copy(net: nn.Module, *, own_buffers: bool = False) -> nn.Module:
     except Exception as error:
         raise ModelError(f"{type(net).__name__} cannot be copied: {type(error).__name__}: {error}") from error
     functions.fill(done)
-    shared = {id(m) for m in net.modules()} & {id(m) for m in twin.modules()}
-    if shared:
-        name = next(type(m).__name__ for m in net.modules() if id(m) in shared)
-        raise ModelError(
-            f"{name} cannot be copied: copy.deepcopy gives the module itself, so a render would run and change it;"
-            f" remove {name}.__deepcopy__, or let it return a new module"
-        )
     return twin
 
 

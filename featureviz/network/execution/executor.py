@@ -16,6 +16,7 @@ from featureviz.network.execution.fused_copies import FusedCopies
 from featureviz.network.execution.precision import Precision, is_half, keep_float32
 from featureviz.network.in_force import interventions_on
 from featureviz.network.model import TappedModel, tapped
+from featureviz.network.surroundings import modes_kept
 
 
 @final
@@ -58,8 +59,9 @@ class Executor:
         if interventions_on(model.key) or model.running.hooked:
             self.fused, self.running = False, model.isolated()
         else:
-            copies = model.cached(FusedCopies)
-            prepared = copies.prepared(self.layers, self._taps, self.size, half=self.half)
+            with modes_kept():
+                copies = model.cached(FusedCopies)
+                prepared = copies.prepared(self.layers, self._taps, self.size, half=self.half)
             self.fused, self._programs = prepared.fused, prepared.programs
             self.running = prepared.running.twin()
         self.running.autocasts = self.half
