@@ -170,7 +170,7 @@ def make_model(net: nn.Module | None = None) -> fv.TappedModel:
 
 # ------------------------------------------------------------------------------------------------------------- files
 RECIPES = ("not json", "[1]", "NaN", '"text"', "null", "[" * 100_000, '{"seed": ' * 5_000, "\0", "{}", '{"a": 1e999}')
-PICTURE, WEIGHTS, STATISTICS = (".png", ".jpg", ".gif", ".bmp", ".webp", ".tiff"), (".pt", ".safetensors"), ".stat"
+PICTURE, WEIGHTS, STATISTICS = (".png", ".jpg", ".gif", ".bmp", ".webp"), (".pt", ".safetensors"), ".stat"
 
 
 def make_files(folder: Path, seed: int, variants: int) -> None:

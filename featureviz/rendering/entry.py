@@ -106,8 +106,8 @@ def render(
     if made.unmoved:
         still = ", ".join(specs[i] for i in made.unmoved[:4]) + (", ..." if len(made.unmoved) > 4 else "")
         warnings.warn(
-            f"{len(made.unmoved)} of {len(specs)} images are still as they started, the noise or picture, because no step"
-            f" had a gradient ({still}): the unit may be dead, or the objective constant",
+            f"{len(made.unmoved)} of {len(specs)} images are still as they started, because no step had a gradient"
+            f" ({still}): the unit may be dead, or the objective constant",
             RuntimeWarning,
             stacklevel=4,
         )

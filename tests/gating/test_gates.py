@@ -110,7 +110,7 @@ def test_the_logit_has_a_slope_where_the_gate_has_none(net: TinySE) -> None:
         def forward(self, activations: fv.Activations) -> torch.Tensor:
             return activations["gate value:se"][:, 3]
 
-    with pytest.warns(RuntimeWarning, match="still the noise that they started from"):
+    with pytest.warns(RuntimeWarning, match="still as they started"):
         stuck = fv.render(model, Value(), steps=5, size=24, seed=1, runtime=fv.Runtime(redirect=0), progress=False)
     assert (shut.scores < -3).all()  # saturated in every step, so the gate's value was constant
     assert stuck.scores.abs().max() == 0

@@ -180,7 +180,7 @@ def test_a_dead_unit_is_told() -> None:
     with torch.no_grad():
         net[0].weight.zero_()
         net[0].bias.fill_(-1.0)
-    with pytest.warns(RuntimeWarning, match=r"1 of 1 images are still the noise.*\(1:1\)"):
+    with pytest.warns(RuntimeWarning, match=r"1 of 1 images are still as they started.*\(1:1\)"):
         made = fv.render(fv.wrap(net, size=24), "1:1", **R)
     assert made.recipe["unmoved"] == [0]
 
@@ -188,7 +188,7 @@ def test_a_dead_unit_is_told() -> None:
 @pytest.mark.parametrize("spec", ["0*0:1", "0:1 - 0:1", "[0:1 - 0:1, 0:2]", "0:[1, 2] - 0:[1, 2]"])
 def test_an_objective_without_a_slope_is_told(spec: str) -> None:
     model = fv.wrap(nn.Sequential(nn.Conv2d(3, 4, 3)), size=24)
-    with pytest.warns(RuntimeWarning, match="still the noise that they started from"):
+    with pytest.warns(RuntimeWarning, match="still as they started"):
         made = fv.render(model, spec, **R)
     assert made.recipe["unmoved"][0] == 0
 

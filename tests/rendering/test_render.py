@@ -332,7 +332,7 @@ def test_control_c_returns_what_there_is(tiny: fv.TappedModel) -> None:
         ({"steps": -1}, "steps=-1"),
         ({"views": 0}, "views=0"),
         ({"optimizer": "sgd"}, r"expected fv\.Adam\(0\.05\), or a function"),
-        ({"snapshots": [7]}, "expected a whole number from 0 to 6"),
+        ({"snapshots": [7]}, r"snapshots\[0\]=7 was given; expected a whole number from 0 to 6"),
         ({"device": "nonsense"}, "device='nonsense' cannot be used"),
         ({"image_ids": [1, 2], "image": fv.PixelImage(3, 24)}, "was given for 3 images"),
         ({"size": 0}, "at least 1 pixel"),

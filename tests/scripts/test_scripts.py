@@ -193,7 +193,7 @@ def test_modes(run: Run, crops: Path, statistics: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- held open
 def test_held_open(run: Run, statistics: Path, tmp_path: Path) -> None:
     asked = ["embedded", "features.4:3", "features.4.block.2", "--input", 48, "--steps", 2, "--size", 48]
-    with pytest.warns(RuntimeWarning, match="still the noise"):  # with its gates at 0 the layer is constant
+    with pytest.warns(RuntimeWarning, match="still as they started"):  # with its gates at 0 the layer is constant
         assert run("held_open", *asked, "--statistics", statistics, "--out", tmp_path) == 0
     renders = json.loads((tmp_path / "held_open.json").read_text())["renders"]
     assert [r["constant"] for r in renders] == [
@@ -207,7 +207,7 @@ def test_held_open(run: Run, statistics: Path, tmp_path: Path) -> None:
     assert plain["own"] == plain["plain"]
     assert detached["own"] == detached["plain"]  # a gate that passes no gradient has the same value
     assert all(r["own"] != r["plain"] for r in (one, zero, mean))
-    with pytest.warns(RuntimeWarning, match="still the noise"):
+    with pytest.warns(RuntimeWarning, match="still as they started"):
         assert run("held_open", *asked, "--out", tmp_path / "without") == 0
     assert len(json.loads((tmp_path / "without" / "held_open.json").read_text())["renders"]) == 4
 
