@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -56,7 +57,10 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     >>> print(unknown("layer", "feature.3", ["features.3", "features.4", "classifier"]))
     no layer 'feature.3'; nearest: 'features.3', 'features.4'
     """
-    names, name = list(known), str(name)  # whatever the caller gave for a name
+    names, name = (
+        list(known),
+        name if isinstance(name, str) else reprlib.repr(name),
+    )  # whatever the caller gave for a name
     near = get_close_matches(name, names, n=3, cutoff=0.5) or [n for n in names if name and name in n][:3]
     text = f"no {kind} {name!r}"
     if near:

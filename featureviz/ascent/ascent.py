@@ -18,7 +18,7 @@ from featureviz.image import Parameterization
 from featureviz.image.base import check_images
 from featureviz.network.execution.executor import Executor
 from featureviz.network.in_force import check_batch, interventions_across_batch
-from featureviz.network.model import TappedModel
+from featureviz.network.model import TappedModel, tapped
 from featureviz.network.surroundings import modes_kept, no_autocast
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import prepare, score_views
@@ -64,7 +64,8 @@ class Ascent:
         image_ids: Sequence[int] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        n, device, runtime = len(image), model.device, instance("runtime", runtime or Runtime(), Runtime)
+        n, device = len(instance("image", image, Parameterization)), tapped(model).device
+        runtime = Runtime() if runtime is None else instance("runtime", runtime, Runtime)
         steps, views = whole("steps", steps, 0, STEPS), whole("views", views, 1, VIEWS)
         ids = number_images(n, image_ids)
         _check_count(model, objective, n)

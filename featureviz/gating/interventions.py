@@ -132,7 +132,13 @@ def _to_row(name: str, value: Value) -> float | Tensor:
         raise InvalidInput(f"{name}={show(value)} was given; expected a number, or one for each gate") from error
     if not isinstance(row, Tensor) or not (row.ndim or row.requires_grad):
         return finite(name, row)
-    if row.is_complex() or row.dtype == torch.bool or row.is_meta or not bool(row.isfinite().all()):
+    if (
+        row.is_complex()
+        or row.dtype == torch.bool
+        or row.is_meta
+        or row.layout != torch.strided
+        or not bool(row.isfinite().all())
+    ):
         raise InvalidInput(f"{name}={show(value)} was given; expected finite numbers")
     return row
 

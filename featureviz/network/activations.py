@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from featureviz.checks import instance
 from featureviz.errors import InvalidInput, unknown
 from featureviz.network.axes import Axes
 
@@ -59,7 +60,9 @@ class Activations(Mapping[str, Tensor]):
         labels: Sequence[str] | None = None,
         axes: Mapping[str, Axes] | None = None,
     ) -> None:
-        self._tensors, self.rows, self.labels, self._axes = dict(tensors), rows, labels, dict(axes or {})
+        self._tensors: dict[str, Tensor] = dict(instance("tensors", tensors, Mapping))
+        self._axes: dict[str, Axes] = {} if axes is None else dict(instance("axes", axes, Mapping))
+        self.rows, self.labels = rows, labels
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._tensors:

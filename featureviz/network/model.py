@@ -11,9 +11,9 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import entries, instance, show
+from featureviz.checks import entries, instance, show, usable
 from featureviz.errors import InvalidInput, ModelError, unknown
-from featureviz.image.base import Size, height_width
+from featureviz.image.base import Size, check_shape, height_width
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.axes import IMAGE_AXES, Axes
 from featureviz.network.copies.private_copy import take_buffers
@@ -112,12 +112,8 @@ class TappedModel(nn.Module):
 
     def on(self, device: torch.device | str | None) -> TappedModel:
         """Itself, or a copy on another device; itself is never moved."""
-        try:
-            if device is None or torch.empty(0, device=device).device == self.device:
-                return self
-            return copy.deepcopy(self).to(device)
-        except (RuntimeError, AssertionError) as error:  # torch's ways to say that there is no such device
-            raise InvalidInput(f"device={str(device)!r} cannot be used: {str(error).splitlines()[0]}") from error
+        found = usable(device)
+        return self if found in (None, self.device) else copy.deepcopy(self).to(found)
 
     def input_size(self, image: tuple[int, int]) -> tuple[int, int]:
         """The size of the views of a (height, width) image: its short side becomes ``size``, if that is a number."""
@@ -133,7 +129,8 @@ class TappedModel(nn.Module):
         self.require_numbers()
         self._check_images(x)
         layers = [layers] if isinstance(layers, str) else entries("layers", layers, of="names of layers")
-        taps, rows = self.taps(layers, (x.shape[-2], x.shape[-1])), rows or Rows.make(len(x), device=x.device)
+        taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
+        rows = Rows.make(len(x), device=x.device) if rows is None else instance("rows", rows, Rows)
         check_batch(self.key, len(rows.images))
         taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
         return self.collect(taken, taps, rows)
@@ -242,7 +239,7 @@ class TappedModel(nn.Module):
     def noise_images(self, n: int = 1, size: tuple[int, int] | None = None) -> Tensor:
         """``[n,C,H,W]`` of uniform noise, always the same; by default of the network's own size."""
         generator = torch.Generator().manual_seed(0)
-        shape = (n, self.channels, *(size or self.probe_size))
+        shape = check_shape(n, self.channels, size or self.probe_size)
         return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu").to(self.device)
 
     def cached(self, make: Callable[[TappedModel], T]) -> T:
@@ -269,7 +266,7 @@ class TappedModel(nn.Module):
 
     def _survey(self, size: tuple[int, int] | None) -> Survey:
         """What the network does with images of ``size`` (its own if left out), learnt once."""
-        size = size or self.probe_size
+        size = self.probe_size if size is None else height_width(size)
         if size not in self._surveys:
             self._surveys[size] = Survey(self.running, self.noise_images(2, size))
         return self._surveys[size]

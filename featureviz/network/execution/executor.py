@@ -7,6 +7,7 @@ from typing import final
 
 from torch import Tensor
 
+from featureviz.checks import entries, flag
 from featureviz.image.base import height_width
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.copies.redirect import is_redirected
@@ -50,8 +51,8 @@ class Executor:
         precision: Precision = "float32",
         compile: bool = False,
     ) -> None:
-        self.model, self.layers, self.size = tapped(model), tuple(layers), height_width(size)
-        self.compile = compile
+        self.model, self.size, self.compile = tapped(model), height_width(size), flag("compile", compile)
+        self.layers = tuple(entries("layers", layers, of="names of layers"))
         self.half = is_half(model, precision)
         model.require_numbers()
         self._taps = model.taps(self.layers, self.size)

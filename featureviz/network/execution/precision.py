@@ -9,7 +9,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from featureviz.errors import InvalidInput
+from featureviz.checks import choice
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
 
@@ -18,8 +18,7 @@ Precision = Literal["float32", "bfloat16"]
 
 def is_half(model: TappedModel, precision: Precision) -> bool:
     """Whether the network runs under an autocast to bfloat16; one that is not float32 has a precision of its own."""
-    if precision not in ("float32", "bfloat16"):
-        raise InvalidInput(f"precision={precision!r} was given; expected 'float32' or 'bfloat16'")
+    choice("precision", precision, ("float32", "bfloat16"))
     dtype = next((p.dtype for p in model.net.parameters()), torch.float32)
     return precision == "bfloat16" and dtype == torch.float32
 
