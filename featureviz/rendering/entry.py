@@ -85,10 +85,8 @@ def render(
     here, pipeline, optimizer = models[0], list_transforms(transforms), Adam() if optimizer is None else optimizer
     steps, views = whole("steps", steps, 0, MOST_STEPS), whole("views", views, 1, VIEWS)
     seed, wanted = whole("seed", seed, *SEEDS), set(wholes("snapshots", snapshots, 0, steps))
-    runtime, progress = (
-        Runtime() if runtime is None else instance("runtime", runtime, Runtime),
-        flag("progress", progress),
-    )
+    runtime = Runtime() if runtime is None else instance("runtime", runtime, Runtime)
+    progress = flag("progress", progress)
     image_ids = None if image_ids is None else wholes("image_ids", image_ids)
     start = start_images(image, goal.n, size, seed=seed, image_ids=image_ids, channels=here.channels)
     image_ids = number_images(len(start), image_ids)
