@@ -173,7 +173,7 @@ def _unreadable(name: str, error: Exception) -> InvalidInput:
 
 def _check_tensor(picture: Tensor, channels: int, name: str) -> Tensor:
     if not holds_numbers(picture):
-        raise InvalidInput(f"{name}={show(picture)} was given, which has no plain values; {_WANTED}")
+        raise InvalidInput(f"{name}={show(picture)} was given, which holds no plain real numbers; {_WANTED}")
     shape = list(picture.shape)
     if picture.ndim not in (3, 4) or shape[-3] != channels or not picture.numel():
         hint = "; move the channels: image.movedim(-1, -3)" if len(shape) in (3, 4) and shape[-1] == channels else ""

@@ -214,7 +214,7 @@ def _check_images(images: Any, which: str) -> None:
     if not isinstance(images, Tensor):
         raise InvalidInput(f"{which} holds a {type(images).__name__} for its images; expected a tensor [B,C,H,W]")
     if not holds_numbers(images):
-        raise InvalidInput(f"{which} is {show(images)}, which has no plain values; expected floats in [0,1]")
+        raise InvalidInput(f"{which} is {show(images)}, which holds no plain real numbers; expected floats in [0,1]")
     if images.ndim != 4:
         hint = "; add the batch dimension: images[None], or a DataLoader over the data set" if images.ndim == 3 else ""
         raise InvalidInput(f"{which} has the shape {list(images.shape)}; expected [B,C,H,W]{hint}")
