@@ -42,14 +42,14 @@ class GateValue(fv.Objective):
         return activations[self.layers[0]][:, self.unit]
 
 
-def load_real_network(path: str | Path) -> fv.TappedModel:
-    """MobileNetV3-Large with the weights at ``path``, with an input of 160 px."""
+def load_real_network(path: str | Path, size: int = INPUT) -> fv.TappedModel:
+    """MobileNetV3-Large with the weights at ``path``, with an input of 160 px or another size."""
     from safetensors.torch import load_file
 
     net = torchvision.models.mobilenet_v3_large(weights=None, dilated=True)
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(str(path)).items()}
     net.load_state_dict(state, strict=False)  # the file has no classifier, and none is needed
-    return fv.wrap(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=INPUT, name="mobilenet_v3_large")
+    return fv.wrap(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=size, name="mobilenet_v3_large")
 
 
 def render_gates(

@@ -93,7 +93,7 @@ def by_function() -> dict[str, dict[str, Any]]:
     w, of_blocks, taken = make_world(), {"x": torch.rand(2, 8, 6, 6)}, {"stem": torch.rand(2, 8, 12, 12)}
     sides, one, means = {"size": (SIZE, SIZE)}, {"images": [0]}, {"before": torch.rand(2, 5), "after": torch.rand(2, 5)}
     ablation: dict[str, Any] = means | {"way": "clamped", "scores": True}
-    noise = sides | {"draw": (torch.rand(2, 3, SIZE, SIZE),)}
+    noise = sides | {"draw": (torch.arange(2),)}
     recipe, natural = {"path": w.folder / "recipe.png"}, {"path": w.folder / "natural"}
     return {
         "load": {"name": "embedded", "weights": None}, "wrap": {"name": ""}, "render": {"image": None},

@@ -226,6 +226,15 @@ def test_host_traffic_is_detected() -> None:
     assert "tolist" in found
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_noise_is_normal_and_drawn_for_any_channels(channels: int) -> None:
+    grey = torch.full((2, channels, 40, 50), 0.5)
+    noise = Pipeline([Noise(0.1)])(grey, Rng(4, 2), (40, 50)) - 0.5
+    assert torch.equal(noise, 0.1 * Rng(4, 2).normal((channels, 40, 50)) + grey - 0.5)
+    assert abs(float(noise.std()) - 0.1) < 0.005
+    assert abs(float(noise.mean())) < 0.005
+
+
 def test_bad_ranges_are_explained() -> None:
     for make in (
         lambda: Jitter(-1),
@@ -239,8 +248,6 @@ def test_bad_ranges_are_explained() -> None:
     ):
         with pytest.raises(InvalidInput):
             make()
-    with pytest.raises(InvalidInput, match="made for 3 channels, the image has 1"):
-        Pipeline([Noise()])(pictures()[:, :1], Rng(0, 3), SIZE)
     with pytest.raises(InvalidInput, match=r"kornia\.augmentation"):
         Pipeline([torch.nn.ReLU()])
     assert repr(robust()[1]) == "Scale(0.9, 1.1)"
