@@ -15,7 +15,7 @@ from featureviz.gallery.folder import prepare_folder
 from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT
 from featureviz.options import positive_int
-from featureviz.rendering.presets import STEPS, fast, plain, quick_adam
+from featureviz.rendering.presets import LEARNING_RATE, STEPS, cooling_adam, fast, plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +58,9 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     render.add_argument("--image", metavar="FILE", help="a picture to start from, cropped to --size (default: noise)")
     render.add_argument("--views", type=positive_int, default=1, help="random views per image and step (default: 1)")
     render.add_argument("--best-of", type=positive_int, default=1, metavar="N", help="keep the best of N renders")
-    render.add_argument("--lr", type=float, default=None, help="Adam's learning rate at first (default: 0.05)")
+    render.add_argument(
+        "--lr", type=float, default=None, help=f"Adam's learning rate at first (default: {LEARNING_RATE})"
+    )
     preset = render.add_mutually_exclusive_group()
     preset.add_argument("--fast", action="store_true", help="use the preset fv.fast(): few steps")
     preset.add_argument("--plain", action="store_true", help="use the preset fv.plain(): the recipe of Lucid")
@@ -114,7 +116,7 @@ def _choose_recipe(args: argparse.Namespace) -> dict[str, Any]:
                     f"--{name} and --lr were both given, but --{name} sets the learning rate: leave one of them out"
                 )
             return preset(args.steps) if args.steps else preset()
-    return {"steps": args.steps or STEPS, "optimizer": quick_adam() if args.lr is None else quick_adam(args.lr)}
+    return {"steps": args.steps or STEPS, "optimizer": cooling_adam(LEARNING_RATE if args.lr is None else args.lr)}
 
 
 def _run_gates(args: argparse.Namespace) -> None:

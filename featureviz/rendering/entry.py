@@ -25,7 +25,7 @@ from featureviz.network.surroundings import own_surroundings
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import Goal, as_objective
 from featureviz.rendering.held_out import evaluate_made
-from featureviz.rendering.presets import STEPS, clear_views, quick_adam
+from featureviz.rendering.presets import STEPS, clear_views, cooling_adam
 from featureviz.rendering.rendering import Rendering
 from featureviz.rendering.run import Run, join_runs, run_ascent
 from featureviz.rendering.shards import Devices, copy_to_devices, run_side_by_side, split_images
@@ -66,7 +66,7 @@ def render(
         seed: image i depends on it and on its own number alone.
         image_ids: the number of each image, 0, 1, 2... if left out: image 7 alone is ``image_ids=[7]``.
         optimizer: ``fv.Adam(lr, betas)``, or any function from leaves to an optimizer of torch's kind; None for that
-            of ``fv.fast()``.
+            of ``fv.clear()``.
         device: where to work; the model's own by default. The model itself is not moved. Several, or ``"cuda:all"``,
             share the images: the same images, sooner.
         snapshots: steps after which to keep the images as they are.
@@ -83,7 +83,7 @@ def render(
     (torch.Size([1, 3, 64, 64]), torch.Size([2, 1]))
     """
     goal, models = as_objective(objective), copy_to_devices(tapped(model), device)
-    here, optimizer = models[0], quick_adam() if optimizer is None else optimizer
+    here, optimizer = models[0], cooling_adam() if optimizer is None else optimizer
     pipeline = list_transforms(clear_views() if transforms is None else transforms)
     steps, views = whole("steps", steps, 0, MOST_STEPS), whole("views", views, 1, VIEWS)
     seed, wanted = whole("seed", seed, *SEEDS), set(wholes("snapshots", snapshots, 0, steps))

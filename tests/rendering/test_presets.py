@@ -12,8 +12,8 @@ OPTIONS: dict[str, Any] = {"size": 24, "progress": False}
 ROBUST = ["Jitter(8)", "Scale(0.9, 1.1)", "Rotate(10)", "Jitter(4)"]
 
 
-def test_the_default_is_the_clear_recipe_with_the_optimizer_of_the_fast_one(tiny: fv.TappedModel) -> None:
-    default, named = (fv.render(tiny, "conv:1", **how, **OPTIONS) for how in ({"steps": 4}, fv.fast(4) | fv.clear(4)))
+def test_the_default_is_the_clear_recipe(tiny: fv.TappedModel) -> None:
+    default, named = (fv.render(tiny, "conv:1", **how, **OPTIONS) for how in ({"steps": 4}, fv.clear(4)))
     assert torch.equal(default.images, named.images)
     assert default.recipe == named.recipe
     assert default.recipe["transforms"][:4] == ROBUST
@@ -25,6 +25,13 @@ def test_the_plain_recipe_is_lucids(tiny: fv.TappedModel) -> None:
     recipe = fv.render(tiny, "conv:1", **fv.plain(4), **OPTIONS).recipe
     assert (recipe["transforms"], recipe["optimizer"]) == (ROBUST, "Adam(lr=0.05, betas=(0.9, 0.999))")
     assert fv.plain()["steps"] == 512
+
+
+def test_presets_compose(tiny: fv.TappedModel) -> None:
+    recipe = fv.render(tiny, "conv:1", **fv.clear() | fv.fast(3), **OPTIONS).recipe
+    assert recipe["transforms"] == [*ROBUST, "Until(Noise(0.04), 0.75)"]
+    assert "lr=0.05" in recipe["optimizer"]
+    assert recipe["steps"] == 3
 
 
 @pytest.mark.parametrize("preset", [fv.clear, fv.fast, fv.plain])

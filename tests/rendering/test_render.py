@@ -282,7 +282,10 @@ def test_a_plain_network_is_told_to_be_wrapped() -> None:
 # -------------------------------------------------------------------------------------------------------- trouble
 def test_a_non_finite_score_stops_and_names_step_and_term(tiny: fv.TappedModel) -> None:
     goal = fv.Channel("conv", 1) + 5 * brightness("input") + blows_up("input", 0.52)
-    still: dict[str, Any] = {"optimizer": fv.Adam(0.01), "transforms": robust()}  # no schedule of the share of the steps
+    still: dict[str, Any] = {
+        "optimizer": fv.Adam(0.01),
+        "transforms": robust(),
+    }  # without a schedule
     with pytest.raises(fv.NonFinite, match="the score of blows_up") as caught:
         quick(tiny, goal, steps=400, **still)
     error = caught.value

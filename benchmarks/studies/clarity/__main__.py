@@ -33,7 +33,7 @@ from benchmarks.studies.clarity.planted import measure_planted
 from benchmarks.studies.clarity.recipes import list_recipes
 from benchmarks.studies.clarity.report import summarise, write_sheets
 
-STEPS, UNITS, SIZE, PICTURES, SEED = 128, 8, 128, 1200, 11
+STEPS, UNITS, SIZE, PICTURES, SEED = 128, 8, 128, 1000, 23
 
 
 def study_network(
@@ -43,7 +43,7 @@ def study_network(
     """A row of figures for each picture; what ``work`` already holds is not made again."""
     rows = list[dict[str, Any]]()
     layers = [layer for layer in LAYERS[name] if layer in nature.layers]
-    for layer, (recipe, options) in tqdm([(a, b) for a in layers for b in recipes.items()], desc=name):
+    for layer, (recipe, options) in tqdm([(a, b) for b in recipes.items() for a in layers], desc=name):
         stem = f"{name}-{layer}-{recipe}-{args.units}-{args.steps}-{args.seed}".replace(":", "_").replace(" ", "_")
         path = work / f"{stem}.json"
         if not path.is_file():
@@ -78,7 +78,7 @@ def main() -> None:
             continue
         watched = None if name == "lite0" else observer
         layers = [layer for layer in LAYERS[name] if not args.layers or layer in args.layers]
-        nature = Nature.measure(model, layers, args.images, args.pictures, watched)
+        nature = Nature.read_or_measure(work / f"nature-{name}.pt", model, layers, args.images, args.pictures, watched)
         rows = study_network(name, model, recipes, nature, watched, work, args)
         result["networks"][name] = summarise(rows)
         write_sheets(rows, work, name, args)

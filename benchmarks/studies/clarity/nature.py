@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -37,6 +37,17 @@ class Nature:
             {layer: torch.cat([batch[layer] for batch in batches]) for layer in layers},
             None if observer is None else observe(observer, pictures),
         )
+
+    @classmethod
+    def read_or_measure(cls, path: Path, model: fv.TappedModel, layers: Sequence[str], *how: Any) -> Nature:
+        """What the file at ``path`` holds, if it has all layers; otherwise measured, and written there."""
+        if path.is_file():
+            stored = torch.load(path)
+            if set(layers) <= set(stored["layers"]):
+                return cls(stored["layers"], stored["observed"])
+        nature = cls.measure(model, layers, *how)
+        torch.save({"layers": nature.layers, "observed": nature.observed}, path)
+        return nature
 
     def top(self, layer: str, unit: int, share: float) -> Tensor:
         """The numbers of the pictures that excite the unit most, a share of all."""

@@ -7,24 +7,22 @@ from typing import Any
 import featureviz as fv
 from featureviz.transform import Noise, Until, robust
 
-PLAIN = "plain"
+PLAIN, CLEAR = "plain", "clear"
 
 
 def list_recipes(steps: int) -> dict[str, dict[str, Any]]:
-    """Options of ``fv.render`` for each recipe."""
-    fast = fv.fast(steps)
+    """Options of ``fv.render`` for each recipe; all below ``clear`` change one thing in it."""
+    clear = fv.clear(steps)
     return {
-        PLAIN: {"steps": steps},
-        "fast": fast,
-        "noise .03 to 75 %, fast": fast | _with_noise(0.03),
-        "noise .05 to 75 %, fast": fast | _with_noise(0.05),
-        "noise .07 to 75 %, fast": fast | _with_noise(0.07),
-        "noise .1 to 75 %, fast": fast | _with_noise(0.1),
-        "noise .05 to 50 %, fast": fast | _with_noise(0.05, 0.5),
-        "noise .05 to 75 %": {"steps": steps} | _with_noise(0.05),
-        "noise .05 throughout": {"steps": steps} | _with_noise(0.05, 1.0),
+        PLAIN: fv.plain(steps),
+        CLEAR: clear,
+        "clear, no noise": clear | {"transforms": robust()},
+        "clear, twice the noise": clear | _with_noise(0.08, 0.75),
+        "clear, noise throughout": clear | _with_noise(0.04, 1.0),
+        "clear, noise half the steps": clear | _with_noise(0.04, 0.5),
+        "clear, shorter steps": clear | {"optimizer": fv.Adam(fv.LinearCooldown(0.05), betas=(0.5, 0.999))},
     }
 
 
-def _with_noise(sd: float, share: float = 0.75) -> dict[str, Any]:
+def _with_noise(sd: float, share: float) -> dict[str, Any]:
     return {"transforms": [*robust(), Until(Noise(sd), share)]}
