@@ -44,7 +44,7 @@ class Nature:
         if path.is_file():
             stored = torch.load(path)
             if set(layers) <= set(stored["layers"]):
-                return cls(stored["layers"], stored["observed"])
+                return cls({layer: stored["layers"][layer] for layer in layers}, stored["observed"])
         nature = cls.measure(model, layers, *how)
         torch.save({"layers": nature.layers, "observed": nature.observed}, path)
         return nature
