@@ -26,7 +26,7 @@ from featureviz.objectives.spec import parse
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import HeldOut, evaluate
 from featureviz.rendering.png import read_recipe
-from featureviz.rendering.presets import fast
+from featureviz.rendering.presets import clear, fast, plain
 from featureviz.rendering.rendering import Rendering
 from featureviz.rendering.selection import best_of
 from featureviz.rng import Rng
@@ -41,8 +41,8 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     # what moves: images and the views of them
     "FourierImage", "PixelImage", "Parameterization", "transform",
     # rendering
-    "render", "best_of", "fast", "evaluate", "read_recipe", "Rendering", "HeldOut", "Adam", "LinearCooldown",
-    "Scheduled", "Runtime",
+    "render", "best_of", "clear", "fast", "plain", "evaluate", "read_recipe", "Rendering", "HeldOut", "Adam",
+    "LinearCooldown", "Scheduled", "Runtime",
     # what if: interventions and gradients
     "clamp", "scale", "shift", "mean_ablate", "resample", "stop_gradient", "redirected",
     # the laboratory, and layers for networks of one's own

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from featureviz import __version__, options
-from featureviz.ascent.optimizers import Adam
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
@@ -16,7 +15,7 @@ from featureviz.gallery.folder import prepare_folder
 from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT
 from featureviz.options import positive_int
-from featureviz.rendering.presets import DEMO_STEPS, LOOK_STEPS, STEPS, fast
+from featureviz.rendering.presets import LEARNING_RATE, STEPS, cooling_adam, fast, plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--out", default="gallery", help="folder for the gallery (default: gallery)")
     demo.add_argument("--gates", type=positive_int, default=12, help="how many gates (default: 12)")
-    options.add_ascent_options(demo, steps=DEMO_STEPS)
+    options.add_ascent_options(demo, steps=STEPS)
     demo.set_defaults(run=_run_demo)
 
 
@@ -59,14 +58,18 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     render.add_argument("--image", metavar="FILE", help="a picture to start from, cropped to --size (default: noise)")
     render.add_argument("--views", type=positive_int, default=1, help="random views per image and step (default: 1)")
     render.add_argument("--best-of", type=positive_int, default=1, metavar="N", help="keep the best of N renders")
-    render.add_argument("--lr", type=float, default=None, help="Adam's learning rate (default: 0.05)")
-    render.add_argument("--fast", action="store_true", help="use the preset fv.fast(): few steps, a falling rate")
+    render.add_argument(
+        "--lr", type=float, default=None, help=f"Adam's learning rate at first (default: {LEARNING_RATE})"
+    )
+    preset = render.add_mutually_exclusive_group()
+    preset.add_argument("--fast", action="store_true", help="use the preset fv.fast(): few steps")
+    preset.add_argument("--plain", action="store_true", help="use the preset fv.plain(): the recipe of Lucid")
     render.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of the network")
     text = "compile the network (default: if that saves time)"
     render.add_argument("--compile", action=argparse.BooleanOptionalAction, default="auto", help=text)
     render.add_argument("--batch", type=positive_int, default=16, help="images at a time (default: 16)")
     options.add_device_option(render)
-    options.add_ascent_options(render, steps=None, default_steps=f"{STEPS}, or 64 with --fast")
+    options.add_ascent_options(render, steps=None, default_steps=f"{STEPS}; 64 with --fast, 512 with --plain")
     render.set_defaults(run=_run_render)
 
 
@@ -85,7 +88,7 @@ def _add_gates(gates: argparse.ArgumentParser) -> None:
     text = "layer that is compared when a gate is clamped (default: the output)"
     cards.add_argument("--layer", default=OUTPUT, help=text)
     options.add_device_option(cards)
-    options.add_ascent_options(cards, steps=LOOK_STEPS)
+    options.add_ascent_options(cards, steps=STEPS)
     gates.set_defaults(run=_run_gates)
 
 
@@ -99,18 +102,21 @@ def _run_render(args: argparse.Namespace) -> None:
     image = None if args.image is None else read_picture(args.image, args.size, channels=model.channels)
     page = render_specs(
         model, args.spec, args.out, batch=args.batch, best_of=args.best_of, image=image, size=args.size,
-        views=args.views, seed=args.seed, device=args.device, runtime=runtime, **_choose_steps(args),
+        views=args.views, seed=args.seed, device=args.device, runtime=runtime, **_choose_recipe(args),
     )  # fmt: skip
     print(page)
 
 
-def _choose_steps(args: argparse.Namespace) -> dict[str, Any]:
-    """Steps and optimizer: those of the preset with ``--fast``, otherwise the options or their defaults."""
-    if args.fast and args.lr is not None:
-        raise InvalidInput("--fast and --lr were both given, but --fast sets the learning rate: leave one of them out")
-    if args.fast:
-        return fast(args.steps) if args.steps else fast()
-    return {"steps": args.steps or STEPS, "optimizer": Adam() if args.lr is None else Adam(args.lr)}
+def _choose_recipe(args: argparse.Namespace) -> dict[str, Any]:
+    """Steps, transforms and optimizer: those of a preset, otherwise the options or their defaults."""
+    for name, preset in (("fast", fast), ("plain", plain)):
+        if getattr(args, name):
+            if args.lr is not None:
+                raise InvalidInput(
+                    f"--{name} and --lr were both given, but --{name} sets the learning rate: leave one of them out"
+                )
+            return preset(args.steps) if args.steps else preset()
+    return {"steps": args.steps or STEPS, "optimizer": cooling_adam(LEARNING_RATE if args.lr is None else args.lr)}
 
 
 def _run_gates(args: argparse.Namespace) -> None:

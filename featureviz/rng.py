@@ -44,6 +44,30 @@ def _absorb(state: Tensor, key: Tensor | int) -> Tensor:
     return _mix(state + offset)
 
 
+def _spread(keys: Tensor, count: int) -> Tensor:
+    """``count`` random bit patterns for each key: ``[M]`` to ``[M, count]``."""
+    return _mix(keys[:, None] + torch.arange(1, count + 1, device=keys.device) * _GOLDEN)
+
+
+def _floats(bits: Tensor) -> Tensor:
+    return _shift_right(bits, 40).to(torch.float32) * 2.0**-24
+
+
+def normal_of(keys: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers ``[M, *shape]`` float32 of the draw ``keys``, ``[M]`` (Box-Muller: a hash gives two).
+
+    >>> rng = Rng(0, 2)
+    >>> bool((normal_of(rng.keys(), (3, 4)) == rng.restart().normal((3, 4))).all())
+    True
+    """
+    count = math.prod(shape)
+    bits = _spread(keys, (count + 1) // 2)
+    radius = torch.sqrt(-2.0 * torch.log(1.0 - _floats(bits)))  # 1 - u is in (0, 1]
+    angle = (2 * math.pi) * _floats(bits << 24)
+    both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
+    return both[:, :count].reshape(-1, *shape)
+
+
 def number_images(n: int, image_ids: Iterable[int] | Tensor | None) -> list[int]:
     """The number of each of ``n`` images: ``image_ids``, one an image, or 0, 1, 2... if there are none.
 
@@ -132,34 +156,27 @@ class Rng:
         """Uniform in [low, high), ``[M, *shape]`` float32."""
         low, high, shape = finite("low", low), finite("high", high), tuple(wholes("shape", shape, 1))
         if shape:
-            numbers = self._floats(self._hash(math.prod(shape))).view(-1, *shape)
+            numbers = _floats(self._hash(math.prod(shape))).view(-1, *shape)
         else:
             if self._column % self.COLUMNS == 0:
-                self._block = self._floats(self._hash(self.COLUMNS))
+                self._block = _floats(self._hash(self.COLUMNS))
             numbers = self._block[:, self._column % self.COLUMNS]
             self._column += 1
         return numbers * (high - low) + low
 
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
-        """Standard normal, ``[M, *shape]`` float32 (Box-Muller: one hash gives two numbers)."""
-        shape = tuple(wholes("shape", shape, 1))
-        count = math.prod(shape)
-        bits = self._hash((count + 1) // 2)
-        radius = torch.sqrt(-2.0 * torch.log(1.0 - self._floats(bits)))  # 1 - u is in (0, 1]
-        angle = (2 * math.pi) * self._floats(bits << 24)
-        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)
-        return both[:, :count].reshape(-1, *shape)
+        """Standard normal, ``[M, *shape]`` float32."""
+        return normal_of(self.keys(), tuple(wholes("shape", shape, 1)))
+
+    def keys(self) -> Tensor:
+        """A new draw that has no shape yet, ``[M]`` int64: ``normal_of`` makes its numbers."""
+        keys = _absorb(_absorb(self._rows, self.step), self._draw)
+        self._draw += 1
+        return keys
 
     def integers(self) -> Tensor:
         """63 random bits, ``[M]`` int64."""
         return _shift_right(self._hash(1)[:, 0], 1)
 
     def _hash(self, count: int) -> Tensor:
-        state = _absorb(_absorb(self._rows, self.step), self._draw)
-        self._draw += 1
-        counter = torch.arange(1, count + 1, device=self.device) * _GOLDEN
-        return _mix(state[:, None] + counter)  # [M, count]
-
-    @staticmethod
-    def _floats(bits: Tensor) -> Tensor:
-        return _shift_right(bits, 40).to(torch.float32) * 2.0**-24
+        return _spread(self.keys(), count)

@@ -15,7 +15,7 @@ import sys
 from featureviz import options
 from featureviz.gallery import expand_specs, render_specs
 from featureviz.gallery.folder import prepare_folder
-from featureviz.rendering.presets import LOOK_STEPS
+from featureviz.rendering.presets import STEPS
 
 
 def write_gallery(args: argparse.Namespace) -> None:
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
     parser.add_argument("--batch", type=options.positive_int, default=16, help="images at a time (default: 16)")
     options.add_device_option(parser)
-    options.add_ascent_options(parser, steps=LOOK_STEPS)
+    options.add_ascent_options(parser, steps=STEPS)
     return options.run_command(
         "render_gallery", lambda: write_gallery(parser.parse_args(options.protect_specs(sys.argv[1:])))
     )

@@ -1,4 +1,4 @@
-"""featureviz on the standard workload, with the defaults of ``fv.render``."""
+"""featureviz on the standard workload, with the plain recipe, which is that of Lucid and Lucent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wrap_network(task: Task) -> fv.TappedModel:
 
 
 def make_ascent(task: Task, model: fv.TappedModel | None = None, **options: Any) -> fv.Ascent:
-    """The ascent that ``fv.render`` would build for the task."""
+    """The ascent that ``fv.render`` would build for the task with ``fv.plain()``."""
     image = fv.FourierImage(len(task.units), task.size, seed=task.seed)
     defaults = {
         "transforms": robust(), "optimizer": fv.Adam(task.lr), "runtime": fv.Runtime(compile=False), "steps": MAX_STEPS,
@@ -44,7 +44,7 @@ class FeaturevizBase(Contender):
 
 @final
 class Featureviz(FeaturevizBase):
-    """The library with its defaults."""
+    """The library with the plain recipe."""
 
     notes: ClassVar[str] = "one batch, one view, network cut at the layer and folded, weights frozen"
 
@@ -55,7 +55,7 @@ class Featureviz(FeaturevizBase):
 
 @final
 class FeaturevizFast(FeaturevizBase):
-    """The library with its preset ``fv.fast()``."""
+    """The library with the optimizer of its preset ``fv.fast()``."""
 
     notes: ClassVar[str] = "the same with the optimizer of the fast preset"
 

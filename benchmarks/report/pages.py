@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.harness.record import RESULTS
 from benchmarks.harness.tables import format_caption
-from benchmarks.report import study_tables
+from benchmarks.report import clarity_tables, study_tables
 from benchmarks.suites import SUITES, load_suite, peers
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +43,9 @@ TABLES: dict[str, tuple[str, MakeTable]] = {
     "lucent_facts": ("lucent_facts", study_tables.tabulate_lucent_facts),
     "gate_control": ("gate_control", study_tables.tabulate_gate_control),
     "gate_control_blocks": ("gate_control", study_tables.tabulate_gate_control_blocks),
+    "gate_control_clear": ("gate_control_clear", clarity_tables.tabulate_gate_control_clear),
+    "clarity": ("clarity", clarity_tables.tabulate_clarity),
+    "clarity_planted": ("clarity", clarity_tables.tabulate_planted),
     "quadrants": ("quadrants", study_tables.tabulate_quadrants),
     "discovery": ("discovery", study_tables.tabulate_discovery),
     "peers_short": ("peers", add_caption(peers.make_short_table)),

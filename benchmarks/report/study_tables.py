@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 VIEWS = {"plain": "the plain image", "held-out": "held-out views"}
@@ -31,7 +31,10 @@ def tabulate_lucent_facts(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def tabulate_gate_control(result: dict[str, Any]) -> str:
+DRIVES = {"logit": "the logit", "value": "the value"}
+
+
+def tabulate_gate_control(result: dict[str, Any], drives: Mapping[str, str] = DRIVES) -> str:
     """Sums over all blocks; and over blocks 11 to 15, where natural images move the gates far enough."""
     lines = [
         "| objective | beyond the natural range, 8 blocks | opened to 0.99, blocks 11 to 15"
@@ -40,12 +43,12 @@ def tabulate_gate_control(result: dict[str, Any]) -> str:
     ]
     blocks = result["blocks"]
     late = [entry for name, entry in blocks.items() if int(name.split(".")[1]) >= 11]
-    for drive in ("logit", "value"):
+    for drive, name in drives.items():
         cells = [
             _format_share(blocks.values(), drive, "beyond", 2), _format_share(late, drive, "opened"),
             _format_share(late, drive, "shut"),
         ]  # fmt: skip
-        lines.append(f"| the {drive} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -7,6 +7,9 @@ WEIGHTS is a state dict of torchvision's dilated MobileNetV3-Large, CROPS a fold
 photographs. Each gate is excited and suppressed for 128 steps from noise, with 128 px images and 160 px input. Logits
 and values are means over 16 held-out draws. Both objectives take the same steps. The result also holds the bounds that
 natural squeezes set (featureviz.lab.reachable_range).
+
+Both climb with the plain recipe. ``--recipe clear`` climbs the logit with the default of fv.render instead, and writes
+a result of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from featureviz.lab import GateStatistics, ReachableRange, reachable_range
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 COUNT, STEPS, SIZE, INPUT = 16, 128, 128, 160
+RECIPES = {"plain": fv.plain(STEPS), "clear": fv.clear(STEPS)}
+DRIVES = {"plain": ("logit", "value"), "clear": ("logit",)}
 ROUNDING = 1e-4  # a smaller standard deviation of a logit between photographs comes from rounding
 
 
@@ -42,25 +47,30 @@ class GateValue(fv.Objective):
         return activations[self.layers[0]][:, self.unit]
 
 
-def load_real_network(path: str | Path) -> fv.TappedModel:
-    """MobileNetV3-Large with the weights at ``path``, with an input of 160 px."""
+def load_real_network(path: str | Path, size: int = INPUT) -> fv.TappedModel:
+    """MobileNetV3-Large with the weights at ``path``, with an input of 160 px or another size."""
     from safetensors.torch import load_file
 
     net = torchvision.models.mobilenet_v3_large(weights=None, dilated=True)
     state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(str(path)).items()}
     net.load_state_dict(state, strict=False)  # the file has no classifier, and none is needed
-    return fv.wrap(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=INPUT, name="mobilenet_v3_large")
+    return fv.wrap(net, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), size=size, name="mobilenet_v3_large")
 
 
 def render_gates(
-    model: fv.TappedModel, natural: GateStatistics, gates: list[fv.Gate], sign: int, drive: str
+    model: fv.TappedModel,
+    natural: GateStatistics,
+    gates: list[fv.Gate],
+    sign: int,
+    drive: str,
+    recipe: dict[str, Any],
 ) -> list[dict[str, float]]:
     """For each gate the value and logit that its image reaches, and that logit's percentile among photographs."""
     objectives: list[fv.Objective] = []
     for gate in gates:
         objective = gate if drive == "logit" else GateValue(gate.site_name, gate.units[0])
         objectives.append(objective if sign > 0 else -objective)
-    rendering = fv.render(model, objectives, steps=STEPS, size=SIZE, runtime=fv.Runtime(redirect=0), progress=False)
+    rendering = fv.render(model, objectives, size=SIZE, runtime=fv.Runtime(redirect=0), progress=False, **recipe)
     evaluation = fv.evaluate(model, fv.PerImage(gates), rendering.completed().images)
     rows = []
     for gate, values, logits in zip(gates, evaluation.gates, evaluation.logits, strict=True):
@@ -101,7 +111,7 @@ def describe_bounds(limits: ReachableRange, natural: GateStatistics, site: str, 
 
 
 def measure_block(
-    model: fv.TappedModel, natural: GateStatistics, site: fv.GateSite, before: dict[str, Any] | None
+    model: fv.TappedModel, natural: GateStatistics, site: fv.GateSite, before: dict[str, Any] | None, recipe: str
 ) -> dict[str, Any]:
     """The result of one block; ``before``'s renders are kept if they are of the same gates."""
     varying = natural[site.name].logit_sd > ROUNDING  # gates whose weights are all 0 do not vary
@@ -109,11 +119,11 @@ def measure_block(
     units = order[varying[order]][:COUNT].tolist()
     gates = [fv.Gate(site, u) for u in units]
     entry: dict[str, Any] = {"gates": site.channels, "never move": int((~varying).sum()), "units": units}
-    for drive in ("logit", "value"):
+    for drive in DRIVES[recipe]:
         if before and before["units"] == units:
             entry[drive] = before[drive]
         else:
-            up, down = (render_gates(model, natural, gates, sign, drive) for sign in (1, -1))
+            up, down = (render_gates(model, natural, gates, sign, drive, RECIPES[recipe]) for sign in (1, -1))
             entry[drive] = {**count_outcomes(up, down), "excited": up, "suppressed": down}
     limits = reachable_range(model, site, natural)
     entry["natural bounds"] = describe_bounds(limits, natural, site.name, units)
@@ -125,16 +135,18 @@ def main() -> None:
     parser.add_argument("weights")
     parser.add_argument("--images", required=True, help="folder of photographs")
     parser.add_argument("--resume", action="store_true", help="keep the renders that the stored result holds")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="plain", help="(default: plain)")
     args = parser.parse_args()
+    name = "gate_control" if args.recipe == "plain" else f"gate_control_{args.recipe}"
     model = load_real_network(args.weights)
     natural = GateStatistics.measure(model, args.images, progress=True).completed()
     result: dict[str, Any] = {"steps": STEPS, "image": SIZE, "input": INPUT, "natural images": natural.count}
-    result["blocks"] = json.loads((RESULTS / "gate_control.json").read_text())["blocks"] if args.resume else {}
+    result["blocks"] = json.loads((RESULTS / f"{name}.json").read_text())["blocks"] if args.resume else {}
     for site in tqdm(fv.gates(model).values(), desc="blocks"):
-        entry = measure_block(model, natural, site, result["blocks"].get(site.name))
+        entry = measure_block(model, natural, site, result["blocks"].get(site.name), args.recipe)
         result["blocks"][site.name] = entry
-        write_result("gate_control", result)  # after every block, so that an interrupted run can be resumed
-        counts = {drive: {k: entry[drive][k] for k in ("beyond", "opened", "shut")} for drive in ("logit", "value")}
+        write_result(name, result)  # after every block, so that an interrupted run can be resumed
+        counts = {drive: {k: entry[drive][k] for k in ("beyond", "opened", "shut")} for drive in DRIVES[args.recipe]}
         tqdm.write(f"{site.name:20} {counts}")
 
 

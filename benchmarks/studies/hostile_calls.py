@@ -93,6 +93,7 @@ def by_function() -> dict[str, dict[str, Any]]:
     w, of_blocks, taken = make_world(), {"x": torch.rand(2, 8, 6, 6)}, {"stem": torch.rand(2, 8, 12, 12)}
     sides, one, means = {"size": (SIZE, SIZE)}, {"images": [0]}, {"before": torch.rand(2, 5), "after": torch.rand(2, 5)}
     ablation: dict[str, Any] = means | {"way": "clamped", "scores": True}
+    few, noise = {"steps": 4}, sides | {"draw": (torch.arange(2),)}
     recipe, natural = {"path": w.folder / "recipe.png"}, {"path": w.folder / "natural"}
     return {
         "load": {"name": "embedded", "weights": None}, "wrap": {"name": ""}, "render": {"image": None},
@@ -103,7 +104,8 @@ def by_function() -> dict[str, dict[str, Any]]:
         "TappedModel()": {"size": SIZE}, "GateSite": of_blocks | {"value": torch.rand(2, 8)}, "Channel": one,
         "Direction": one, "Logit": one, "PerImage": one, "Quadrant": {"gate": "open"}, "Neuron": {"x": None, "y": None},
         "FourierImage": {"image": None}, "PixelImage": {"image": None}, "best_of": {"objective": "stem:1"},
-        "read_recipe": recipe, "fast": {"steps": 4}, "Scheduled": {"make": lambda leaves: torch.optim.SGD(leaves, 0.1)},
+        "read_recipe": recipe, "fast": few, "clear": few, "plain": few,
+        "Scheduled": {"make": lambda leaves: torch.optim.SGD(leaves, 0.1)},
         "Ascent": {"objective": fv.Channel("stem", 1), "image": fv.FourierImage(1, SIZE)},
         "Executor": sides | {"views": w.pictures[:2]}, "Rng": {"images": 2, "low": 0.0, "high": 1.0},
         "Rng.select": {"images": slice(0, 1), "views": slice(0, 1)}, "Rows.make": {"images": 2},
@@ -113,7 +115,7 @@ def by_function() -> dict[str, dict[str, Any]]:
         "SqueezeEllipsoid.distance": {"squeeze": torch.rand(2, 8)}, "overlay": {"name": "turbo"}, "Flip": sides,
         "activation_grid": {"name": "viridis"}, "ablate": {"sites": ["se"]}, "gradient_path_profile": {"sites": ["se"]},
         "Modes": {"logits": torch.rand(2, 8)}, "modes": {"count": 2}, "Scale": {"low": 0.9, "high": 1.1},
-        "Jitter": sides, "Rotate": sides, "Noise": sides | {"draw": (torch.rand(2, 3, SIZE, SIZE),)},
+        "Jitter": sides, "Rotate": sides, "Noise": noise, "Until": noise | {"inner": transform.Noise()},
         "Pipeline": sides | {"transforms": transform.robust()}, "SEModule": of_blocks, "CBAM": of_blocks,
         "ChannelAttention": of_blocks, "SpatialAttention": of_blocks, "interpolation": {"n": 3},
     }  # fmt: skip

@@ -78,7 +78,7 @@ def count_opened_gates(source: nn.Module) -> dict[str, Any]:
                 targets = [f"{block}_{layer}:{u}" for u in units]
                 images = render_with_lucent(copy.deepcopy(source), targets, GATE_STEPS)
             else:
-                made = fv.render(model, gates, steps=GATE_STEPS, seed=seed, size=128, progress=False)
+                made = fv.render(model, gates, **fv.plain(GATE_STEPS), seed=seed, size=128, progress=False)
                 images = made.completed().images
             for views, transforms in (("plain", []), ("held-out", robust())):
                 values = fv.evaluate(model, gates, images, transforms=transforms).gates

@@ -4,9 +4,9 @@
 
 The study measures the embedded network, and with WEIGHTS also the real MobileNetV3-Large of gate_control. In each
 block, a fixed seed draws channels whose mean before the gate and whose logit both vary between natural images. Each
-quadrant is rendered for 256 steps from noise and evaluated by the means over 16 held-out draws. It is reached if both
-means are beyond the natural percentiles: above the 90th for high and open, below the 10th for low and shut. Natural
-images are random crops of PHOTOGRAPHS.
+quadrant is rendered for 256 steps from noise with the plain recipe, and evaluated by the means over 16 held-out draws.
+It is reached if both means are beyond the natural percentiles: above the 90th for high and open, below the 10th for low
+and shut. Natural images are random crops of PHOTOGRAPHS.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def measure_channels(
 ) -> list[dict[str, Any]]:
     """For each unit and quadrant the percentiles that its render reaches, and whether that is the quadrant."""
     objectives = [fv.Quadrant(site, u, natural, content=c, gate=g) for u in units for c, g in QUADRANTS]
-    rendering = fv.render(model, objectives, steps=STEPS, size=SIZE, progress=False).completed()
+    rendering = fv.render(model, objectives, **fv.plain(STEPS), size=SIZE, progress=False).completed()
     each = [u for u in units for _ in QUADRANTS]
     content = fv.evaluate(model, fv.PreGate(site, each), rendering.images).scores.mean(0)
     logits = fv.evaluate(model, fv.Gate(site, each), rendering.images).scores.mean(0)

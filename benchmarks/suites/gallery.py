@@ -19,11 +19,11 @@ LAYER, STEPS, SIZE, BATCH = "features.6", 128, 128, 16
 
 
 def list_presets(steps: int) -> dict[str, dict[str, Any]]:
-    """Options of ``fv.render`` by name: two at equal steps, and the fast preset with its own number of steps."""
+    """Options of ``fv.render`` by name, all with plain views: two at equal steps, and the fast preset with its own."""
     return {
-        "featureviz": {"steps": steps},
-        "featureviz fast": fv.fast(steps),
-        "featureviz fast, its own steps": fv.fast(),
+        "featureviz": fv.plain(steps),
+        "featureviz fast": fv.plain() | fv.fast(steps),
+        "featureviz fast, its own steps": fv.plain() | fv.fast(),
     }
 
 

@@ -26,12 +26,13 @@ PLAIN = "plain"
 
 def list_settings(steps: int) -> dict[str, dict[str, Any]]:
     """Options of ``fv.render`` by name; all but the preset change one thing."""
+    plain = fv.plain(steps)
     return {
-        PLAIN: {"steps": steps},
-        "fast()": fv.fast(steps),
-        "shorter momentum": {"steps": steps, "optimizer": fv.Adam(0.05, betas=(0.5, 0.999))},
-        "cooldown": {"steps": steps, "optimizer": fv.Adam(fv.LinearCooldown(0.05))},
-        "no redirection": {"steps": steps, "runtime": fv.Runtime(compile=False, redirect=0)},
+        PLAIN: plain,
+        "fast()": plain | fv.fast(steps),
+        "shorter momentum": plain | {"optimizer": fv.Adam(0.05, betas=(0.5, 0.999))},
+        "cooldown": plain | {"optimizer": fv.Adam(fv.LinearCooldown(0.05))},
+        "no redirection": plain | {"runtime": fv.Runtime(compile=False, redirect=0)},
     }
 
 

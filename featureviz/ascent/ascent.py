@@ -90,6 +90,17 @@ class Ascent:
         self.done, self.failed_at = (torch.tensor(i, device=device) for i in (0, -1))  # as steps_done, on the device
         self._before, self._start = ([leaf.detach().clone() for leaf in self.leaves] for _ in range(2))
 
+    @property
+    def share_done(self) -> float:
+        """The share of the steps that are done, by which schedules go: 0 to 1."""
+        return self.steps_done / max(1, len(self.scores))
+
+    @property
+    def phase(self) -> tuple[bool, tuple[int, ...]]:
+        """What decides which kernels the coming step runs: redirected gradients, and the transforms that take part."""
+        acting = tuple(map(id, self.pipeline.acting(self.share_done)))
+        return self.steps_done < self.runtime.redirect, acting
+
     def step(self) -> None:
         """One step up; no host synchronisation."""
         self.set_lr()
@@ -114,7 +125,7 @@ class Ascent:
     def set_lr(self) -> None:
         """Set the learning rate of the coming step."""
         if self.schedule is not None:
-            lr = learning_rate(self.schedule, self.steps_done / max(1, len(self.scores)))
+            lr = learning_rate(self.schedule, self.share_done)
             for group in self.optimizer.param_groups:
                 if isinstance(group["lr"], Tensor):
                     group["lr"].fill_(lr)  # in its place: a captured graph reads it there
@@ -208,7 +219,7 @@ class Ascent:
 
     def _score(self, objective: Objective, images: Tensor, part: Microbatch) -> Tensor:
         """What the views of this part add to the scores of its images."""
-        views = self.pipeline(images, part.rng.restart(), self.size)
+        views = self.pipeline(images, part.rng.restart(), self.size, self.share_done)
         redirect = self.steps_done < self.runtime.redirect
         activations = self.executor(views, part.rows, redirect=redirect)  # of views [M,C,h,w]
         if self._headroom is None:

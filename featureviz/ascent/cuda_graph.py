@@ -30,9 +30,10 @@ class CudaGraphStep:
     """``ascent.step()`` without Python: recorded in CUDA graphs, replayed by one launch.
 
     All that a step reads or writes stays in its place on the device: leaves, optimizer state, scores, and the step that
-    decides the random views. So every replay draws new views. The first steps, whose gradients are redirected, run
-    other kernels and have a graph of their own. The very first step runs eagerly, since an optimizer makes its state in
-    it. A recording is compared with an eager step before it is used.
+    decides the random views. So every replay draws new views. Steps with redirected gradients run other kernels than
+    those after them, and so do steps before and after a transform's end: each such phase has a graph of its own. The
+    very first step runs eagerly, since an optimizer makes its state in it. A recording is compared with an eager step
+    before it is used.
 
     Numbers of Python are recorded: a later change of an optimizer's option has no effect, except of its learning rate.
 
@@ -44,7 +45,7 @@ class CudaGraphStep:
         if reasons:
             raise Uncapturable(f"the step cannot be captured: {'; '.join(reasons)}")
         self.ascent = ascent
-        self._graphs: dict[bool, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[tuple[bool, tuple[int, ...]], torch.cuda.CUDAGraph] = {}
         self._capture()
 
     def step(self) -> None:
@@ -53,7 +54,7 @@ class CudaGraphStep:
             self.ascent.step()
         else:
             self.ascent.set_lr()
-            self._graphs[self.ascent.steps_done < self.ascent.runtime.redirect].replay()
+            self._graphs[self.ascent.phase].replay()
             self.ascent.steps_done += 1
 
     def run(self, steps: int, every: int = 1, on: Callable[[Ascent], None] | None = None) -> None:
@@ -73,8 +74,8 @@ class CudaGraphStep:
         try:
             with _ONE_AT_A_TIME, torch.cuda.device(a.model.device):
                 stream = torch.cuda.Stream()
-                for redirect in (True, False) if a.runtime.redirect else (False,):
-                    self._graphs[redirect] = self._recorded(redirect, stream)
+                for phase, first in self._phases().items():
+                    self._graphs[phase] = self._recorded(first, stream)
         except BaseException:
             for group, before in zip(a.optimizer.param_groups, groups, strict=True):
                 group.update(before)
@@ -90,17 +91,25 @@ class CudaGraphStep:
             a.rng.restart()
             a.steps_done, a.schedule = done, schedule
 
-    def _recorded(self, redirect: bool, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
-        """A graph of the redirected step, or of the ordinary one."""
+    def _phases(self) -> dict[tuple[bool, tuple[int, ...]], int]:
+        """The phases of the whole ascent, each with its first step."""
+        a, phases = self.ascent, dict[tuple[bool, tuple[int, ...]], int]()
+        for step in range(len(a.scores)):
+            a.steps_done = step
+            phases.setdefault(a.phase, step)
+        return phases
+
+    def _recorded(self, first: int, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+        """A graph of the steps of the phase that begins with step ``first``."""
         a, current = self.ascent, torch.cuda.current_stream()
         graph, pool = torch.cuda.CUDAGraph(), next((g.pool() for g in self._graphs.values()), None)
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
-                self._rewind(redirect)
+                self._rewind(first)
                 a.step()
         current.wait_stream(stream)
-        self._rewind(redirect)
+        self._rewind(first)
         for leaf in a.leaves:
             leaf.grad = None  # the recorded one lives in the graph's memory
         try:
@@ -110,13 +119,13 @@ class CudaGraphStep:
             raise
         except Exception as error:  # CUDA's, and whatever a network or an objective makes of it
             raise Uncapturable(f"the step cannot be captured: {type(error).__name__}: {error}") from error
-        self._compare(graph, redirect)
+        self._compare(graph, first)
         return graph
 
-    def _compare(self, graph: torch.cuda.CUDAGraph, redirect: bool) -> None:
+    def _compare(self, graph: torch.cuda.CUDAGraph, first: int) -> None:
         """A replay must give what an eager step gives, views drawn anew."""
         a = self.ascent
-        self._rewind(redirect)
+        self._rewind(first)
         score, gradients = a.score_and_gradient()
         graph.replay()
         own = [leaf.grad for leaf in a.leaves if leaf.grad is not None]
@@ -129,11 +138,11 @@ class CudaGraphStep:
                         " host, such as a random number of Python or numpy: draw it from the rng"
                     )
 
-    def _rewind(self, redirect: bool) -> None:
-        """Go back to before step 0, or to before an ordinary step whose scores go to the same place."""
+    def _rewind(self, first: int) -> None:
+        """Go to before step ``first``; its scores and its random numbers are those of step 0."""
         self.ascent.rng.restart()
         self.ascent.done.zero_()
-        self.ascent.steps_done = 0 if redirect else self.ascent.runtime.redirect
+        self.ascent.steps_done = first
 
 
 def _forget_state(optimizer: torch.optim.Optimizer) -> None:

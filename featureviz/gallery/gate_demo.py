@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featureviz.files import write_json
-from featureviz.gallery.cards.card_page import INTRO, KEY, draw_gate
+from featureviz.gallery.cards.card_page import HOW_BELIEVABLE, INTRO, KEY, draw_gate
 from featureviz.gallery.cards.card_report import describe_gate
 from featureviz.gallery.cards.entry import choose_gates
 from featureviz.gallery.folder import REPORT, clear_folder, prepare_folder
@@ -17,6 +17,7 @@ from featureviz.gallery.page import write_gallery
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image import FourierImage
 from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_gates
+from featureviz.lab.statistics.likeness import natural_distance
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.models.embedded import load
 from featureviz.network.model import TappedModel
@@ -25,7 +26,7 @@ from featureviz.objectives.algebra import PerImage
 from featureviz.objectives.gate_leaves import Gate
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import HeldOut, evaluate
-from featureviz.rendering.presets import DEMO_STEPS
+from featureviz.rendering.presets import STEPS
 from featureviz.rendering.rendering import Rendering
 
 _Pair = tuple[dict[str, Any], Rendering, int]  # a gate's entry in the report; the rows i and i + 1 of a rendering
@@ -36,7 +37,7 @@ def render_demo(
     out: str | os.PathLike[str] = "gallery",
     *,
     count: int = 12,
-    steps: int = DEMO_STEPS,
+    steps: int = STEPS,
     size: int = 128,
     seed: int = 0,
     progress: bool = True,
@@ -83,23 +84,36 @@ def _render_pairs(
     goal = PerImage([signed for unit in units for signed in (Gate(site, unit), -Gate(site, unit))])
     noise = evaluate(model, goal, FourierImage(goal.n, size, seed=seed)().detach(), seed=seed)
     rendering = render(model, goal, steps=steps, size=size, seed=seed, progress=False).completed()
+    distances = natural_distance(model, rendering.images, natural)
     seconds = round((time.perf_counter() - started) / len(units), 2)
     pairs = []
     for i, unit in enumerate(units):
         on_noise, excited, suppressed = (
-            _describe_response(held_out, row, natural, site, unit)
-            for held_out, row in ((noise, 2 * i), (rendering.held_out, 2 * i), (rendering.held_out, 2 * i + 1))
+            _describe_response(held_out, row, natural, site, unit, sign)
+            for held_out, row, sign in (
+                (noise, 2 * i, 1),
+                (rendering.held_out, 2 * i, 1),
+                (rendering.held_out, 2 * i + 1, -1),
+            )
         )
+        for row, end in ((2 * i, excited), (2 * i + 1, suppressed)):
+            end["distance"] = distances[row]
         renders = {"excited": excited, "suppressed": suppressed}
         entry = {**describe_gate(model, natural, site, unit), "seconds": seconds, "noise": on_noise, "renders": renders}
         pairs.append((entry, rendering, 2 * i))
     return pairs
 
 
-def _describe_response(held_out: HeldOut, row: int, natural: GateStatistics, site: str, unit: int) -> dict[str, Any]:
+def _describe_response(
+    held_out: HeldOut, row: int, natural: GateStatistics, site: str, unit: int, sign: int
+) -> dict[str, Any]:
+    """What the picture of a row does to a gate; its goal is the logit times ``sign``."""
     (values,), (logits,) = held_out.gates[row].values(), held_out.logits[row].values()
     percentile = natural.percentile(site, unit, logits.mean()[None])[0]
-    return {"value": values.mean(), "logit": logits.mean(), "percentile": percentile, "values": values}
+    unseen = {kind: sign * scores[row] for kind, scores in held_out.unseen.items()}
+    return {
+        "value": values.mean(), "logit": logits.mean(), "percentile": percentile, "values": values, "unseen": unseen,
+    }  # fmt: skip
 
 
 def _write_pair(folder: Path, entry: dict[str, Any], rendering: Rendering, row: int) -> dict[str, Any]:
@@ -133,6 +147,7 @@ def _introduce(report: Mapping[str, Any]) -> list[str]:
         f" them, which the network was not trained on. {report['beyond natural pictures both ways']} of {gates} gates"
         f" end above the 99.9th and below the 0.1th percentile of these; {report['opened and closed']} reach {OPEN} and"
         f" {SHUT}. Percentiles are those of the gate's logit, because the value of a gate cannot go beyond 0 or 1.",
+        HOW_BELIEVABLE,
     ]
 
 

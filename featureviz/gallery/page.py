@@ -66,6 +66,25 @@ def format_percentile(percentile: float) -> str:
     return f"{min(max(percentile, 0.1), 99.9):.1f}" if 0 < percentile < 100 else f"{percentile:.0f}"
 
 
+def describe_unseen(unseen: Mapping[str, float]) -> str:
+    """Scores on kinds of views that no ascent uses, in words.
+
+    >>> describe_unseen({"jpeg": 3.141, "blur": -0.5, "crop": 2})
+    'as JPEG 3.14, blurred \N{MINUS SIGN}0.5, cropped 2'
+    """
+    names = {"jpeg": "as JPEG", "blur": "blurred", "crop": "cropped"}
+    return ", ".join(f"{names[kind]} {score:.3g}" for kind, score in unseen.items()).replace("-", "\N{MINUS SIGN}")
+
+
+def describe_distance(distance: float) -> str:
+    """How far a picture is from natural ones, in words.
+
+    >>> describe_distance(1.92)
+    '1.9 times as unusual as photographs'
+    """
+    return f"{distance:.1f} times as unusual as photographs"
+
+
 def describe_versions(versions: Mapping[str, str]) -> str:
     """Names and version numbers in one line."""
     return ", ".join(f"{name} {number}" for name, number in versions.items())

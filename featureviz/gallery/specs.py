@@ -15,7 +15,7 @@ from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput
 from featureviz.files import write_json
 from featureviz.gallery.folder import REPORT, clear_folder, prepare_folder
-from featureviz.gallery.page import describe_versions, draw_card, draw_figure, write_gallery
+from featureviz.gallery.page import describe_unseen, describe_versions, draw_card, draw_figure, write_gallery
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image.picture import is_picture
 from featureviz.image.start import Start
@@ -128,6 +128,7 @@ def _write_entry(folder: Path, i: int, goals: Sequence[Objective], rendering: Re
         "spec": spec, "file": file, "seed": recipe["seed"], "steps": recipe["steps done"],
         "moved": "unmoved" not in recipe, "score": rendering.held_out.scores[:, row],
         "gates": rendering.held_out.gates[row],
+        "unseen": {kind: scores[row] for kind, scores in rendering.held_out.unseen.items()},
     }  # fmt: skip
 
 
@@ -135,7 +136,10 @@ def _introduce(model: TappedModel, about: Mapping[str, Any], done: int, image: S
     """The paragraphs at the head of the page."""
     steps, start = about["recipe"]["steps"], "a picture" if is_picture(image) else "noise" if image is None else ""
     origin = f" from {start}" if start else ""
-    measured = "The figure is the mean score on 16 views that the ascent did not use."
+    measured = (
+        "The figure is the mean score on 16 views that the ascent did not use; below it are the scores of the picture"
+        " saved as JPEG (quality 75), blurred by one pixel, and cropped: kinds of change that no ascent sees."
+    )
     name = f"<strong>{escape(model.name)}</strong>"
     if not about["interrupted"]:
         return [f"Each picture was rendered{origin} by {steps} steps of gradient ascent on {name}. {measured}"]
@@ -150,7 +154,8 @@ def _draw_entry(entry: Mapping[str, Any], cut_short: bool) -> str:
     score = f"{entry['score'].mean():.3g}" if len(entry["score"]) else "not scored"
     figures = [f"gate {values.mean():.3f}" for values in entry["gates"].values()] or [score]
     still = "" if entry["moved"] else "no step changed it"
-    lines = [", ".join(figures), *filter(None, [f"{entry['steps']} steps" if cut_short else "", still])]
+    lines = [", ".join(figures), describe_unseen(entry["unseen"])]
+    lines += filter(None, [f"{entry['steps']} steps" if cut_short else "", still])
     return draw_card(entry["spec"], "", draw_figure(entry["file"], "", lines, alt=entry["spec"]))
 
 

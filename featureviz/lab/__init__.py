@@ -20,6 +20,7 @@ from featureviz.lab.gates.maps import GatedMaps, gated_maps
 from featureviz.lab.gates.reachability import ReachableRange, SqueezeEllipsoid, excitation, reachable_range
 from featureviz.lab.gates.weights import GateJacobian, GateWeights, gate_jacobian, gate_weights
 from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_gates
+from featureviz.lab.statistics.likeness import natural_distance, path_scores
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.lab.statistics.pictures import Batch, Pictures, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics
@@ -29,6 +30,6 @@ __all__ = [
     "GradientPaths", "IntegratedGradients", "Modes", "Pictures", "ReachableRange", "SiteStatistics",
     "SqueezeEllipsoid", "ablate", "activation_grid", "batches", "channel_maps", "colormap", "draw_sheet",
     "excitation", "gate_jacobian", "gate_weights", "gated_maps", "grad_cam", "gradient", "gradient_path_profile",
-    "gradient_paths", "integrated_gradient_paths", "integrated_gradients", "modes", "natural_gates",
-    "overlay", "reachable_range", "read_picture", "saliency_sheet", "save_picture",
+    "gradient_paths", "integrated_gradient_paths", "integrated_gradients", "modes", "natural_distance",
+    "natural_gates", "overlay", "path_scores", "reachable_range", "read_picture", "saliency_sheet", "save_picture",
 ]  # fmt: skip

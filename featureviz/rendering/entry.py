@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from featureviz.ascent.ascent import Ascent
-from featureviz.ascent.optimizers import Adam, MakeOptimizer
+from featureviz.ascent.optimizers import MakeOptimizer
 from featureviz.ascent.runtime import Runtime
 from featureviz.checks import SEEDS, VIEWS, flag, instance, whole, wholes
 from featureviz.checks import STEPS as MOST_STEPS
@@ -25,7 +25,7 @@ from featureviz.network.surroundings import own_surroundings
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.goals import Goal, as_objective
 from featureviz.rendering.held_out import evaluate_made
-from featureviz.rendering.presets import STEPS
+from featureviz.rendering.presets import STEPS, clear_views, cooling_adam
 from featureviz.rendering.rendering import Rendering
 from featureviz.rendering.run import Run, join_runs, run_ascent
 from featureviz.rendering.shards import Devices, copy_to_devices, run_side_by_side, split_images
@@ -60,12 +60,13 @@ def render(
             image, an array, or a tensor ``[C,H,W]`` or ``[N,C,H,W]`` in [0,1]); a parameterization (copied); or what
             makes one, such as ``fv.PixelImage``, called as ``make(n, size, seed=, image_ids=)``.
         size: of the images in pixels, a side or (height, width); views are resampled to what the network wants.
-        transforms: the robustness pipeline; None for ``fv.transform.robust()``, ``[]`` for none.
+        transforms: the robustness pipeline; None for that of ``fv.clear()``, ``[]`` for none.
         views: random views of an image in a step.
-        steps: of ascent; 512 as Lucid has, 128 are enough for a look.
+        steps: of ascent. More of them raise the score, and add ringing and clipped pixels.
         seed: image i depends on it and on its own number alone.
         image_ids: the number of each image, 0, 1, 2... if left out: image 7 alone is ``image_ids=[7]``.
-        optimizer: ``fv.Adam(lr, betas)``, or any function from leaves to an optimizer of torch's kind.
+        optimizer: ``fv.Adam(lr, betas)``, or any function from leaves to an optimizer of torch's kind; None for that
+            of ``fv.clear()``.
         device: where to work; the model's own by default. The model itself is not moved. Several, or ``"cuda:all"``,
             share the images: the same images, sooner.
         snapshots: steps after which to keep the images as they are.
@@ -82,7 +83,8 @@ def render(
     (torch.Size([1, 3, 64, 64]), torch.Size([2, 1]))
     """
     goal, models = as_objective(objective), copy_to_devices(tapped(model), device)
-    here, pipeline, optimizer = models[0], list_transforms(transforms), Adam() if optimizer is None else optimizer
+    here, optimizer = models[0], cooling_adam() if optimizer is None else optimizer
+    pipeline = list_transforms(clear_views() if transforms is None else transforms)
     steps, views = whole("steps", steps, 0, MOST_STEPS), whole("views", views, 1, VIEWS)
     seed, wanted = whole("seed", seed, *SEEDS), set(wholes("snapshots", snapshots, 0, steps))
     runtime = Runtime() if runtime is None else instance("runtime", runtime, Runtime)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import torch
@@ -24,6 +24,7 @@ from featureviz.objectives.goals import Goal, as_objective, prepare, score_views
 from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.rng import HELD_OUT, Rng, number_images
 from featureviz.transform import Pipeline
+from featureviz.transform.unseen import unseen
 
 CHUNK = 64  # views in one forward
 
@@ -33,12 +34,15 @@ CHUNK = 64  # views in one forward
 class HeldOut:
     """Scores ``[V,N]`` of N images on V new random views; and gate values, where the goal of an image has gates.
 
-    ``gates[i]`` and ``logits[i]`` map the spec of each gate in the goal of image i to its values ``[V]``.
+    ``gates[i]`` and ``logits[i]`` map the spec of each gate in the goal of image i to its values ``[V]``. ``unseen``
+    has the scores on views of kinds that no ascent uses, each a mean ``[N]``: ``"jpeg"`` (quality 75), ``"blur"`` (of
+    one pixel), and ``"crop"`` (of 0.6 to 0.85 of the side).
     """
 
     scores: Tensor
     gates: tuple[dict[str, Tensor], ...]
     logits: tuple[dict[str, Tensor], ...]
+    unseen: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, n: int) -> HeldOut:
@@ -81,20 +85,14 @@ def evaluate(
     if objective.n not in (1, n):
         raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
     check_batch(model.key, n)
-    judge = _Judge(model, objective, images, Pipeline(transforms).to(model.device))
-    rng = Rng(whole("seed", seed, *SEEDS), ids, draws, model.device, step=HELD_OUT)
-    together = objective.across_batch or interventions_across_batch(model.key)
-    at_once = (n, draws) if together else (max(1, CHUNK // draws), min(draws, CHUNK))
-    while True:
-        try:
-            return judge.judge_all(microbatches(rng, n, *at_once, model.device))
-        except Exception as error:
-            smaller = None if together else halved(*at_once)
-            if not out_of_memory(error) or smaller is None:
-                raise
-        at_once = smaller
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()  # after the except: the error's traceback holds on to tensors
+    seed = whole("seed", seed, *SEEDS)
+    held_out = _Judge(model, objective, images, Pipeline(transforms).to(model.device)).judge(seed, ids, draws)
+    kinds = dict[str, Tensor]()
+    for name, kind in unseen().items():
+        pipeline = Pipeline(kind.transforms).to(model.device)
+        judge = _Judge(model, objective, kind.change(images), pipeline, scores_only=True)
+        kinds[name] = judge.judge(seed, ids, kind.views).scores.mean(0)
+    return replace(held_out, unseen=kinds)
 
 
 def evaluate_made(
@@ -123,13 +121,32 @@ class _Judge:
     objective: Objective
     images: Tensor
     pipeline: Pipeline
+    scores_only: bool = False
+
+    def judge(self, seed: int, ids: list[int], draws: int) -> HeldOut:
+        """Scores on ``draws`` views of each image, a few views at a time, and fewer where memory is full."""
+        model, n = self.model, len(self.images)
+        rng = Rng(seed, ids, draws, model.device, step=HELD_OUT)
+        together = self.objective.across_batch or interventions_across_batch(model.key)
+        at_once = (n, draws) if together else (max(1, CHUNK // draws), min(draws, CHUNK))
+        while True:
+            try:
+                return self._judge_all(microbatches(rng, n, *at_once, model.device))
+            except Exception as error:
+                smaller = None if together else halved(*at_once)
+                if not out_of_memory(error) or smaller is None:
+                    raise
+            at_once = smaller
+            if model.device.type == "cuda":
+                torch.cuda.empty_cache()  # after the except: the error's traceback holds on to tensors
 
     @torch.no_grad()
-    def judge_all(self, parts: list[Microbatch]) -> HeldOut:
+    def _judge_all(self, parts: list[Microbatch]) -> HeldOut:
         n, draws = len(self.images), parts[-1].views.stop
         scores = torch.zeros(n, draws, dtype=torch.float32, device="cpu")
         read: list[dict[Gate, list[tuple[Tensor, Tensor]]]] = [
-            {gate: [] for gate in _find_gates(self.objective.select([i]))} for i in range(n)
+            {gate: [] for gate in (() if self.scores_only else _find_gates(self.objective.select([i])))}
+            for i in range(n)
         ]
         for part in parts:
             numbers, views = range(part.images.start, part.images.stop), part.rows.views

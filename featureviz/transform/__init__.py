@@ -3,6 +3,9 @@
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.pipeline import Pipeline
 from featureviz.transform.pixelwise import Noise
+from featureviz.transform.until import Until
 from featureviz.transform.warps import Flip, Jitter, Rotate, Scale, robust
 
-__all__ = ["Flip", "Jitter", "Noise", "Pipeline", "Pixelwise", "Rotate", "Scale", "Transform", "Warp", "robust"]
+__all__ = [  # noqa: RUF022 - contracts first
+    "Transform", "Warp", "Pixelwise", "Pipeline", "Flip", "Jitter", "Noise", "Rotate", "Scale", "Until", "robust",
+]  # fmt: skip

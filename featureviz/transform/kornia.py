@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
 from featureviz.transform.base import Draw, Transform
@@ -49,6 +50,19 @@ class Kornia(Transform):
                     )
                 rows.append(out)
         return torch.cat(rows)
+
+
+def as_transform(transform: Any) -> Transform:
+    """A transform of this package, or a kornia augmentation made one; an error that says what was expected."""
+    if isinstance(transform, Transform):
+        return transform
+    if isinstance(transform, nn.Module) and any(c.__module__.startswith("kornia.") for c in type(transform).__mro__):
+        return Kornia(transform)
+    made = f"; make one: {transform.__name__}(...)" if isinstance(transform, type) else ""
+    raise InvalidInput(
+        f"{show(transform)} was given for a transform; expected a featureviz Transform or a kornia.augmentation module"
+        f"{made}"
+    )
 
 
 @contextmanager

@@ -14,16 +14,18 @@ from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
 from featureviz.transform import functional
 from featureviz.transform.base import Pixelwise, Transform, Warp
-from featureviz.transform.kornia import Kornia
+from featureviz.transform.kornia import as_transform
+from featureviz.transform.until import Until
 from featureviz.transform.warps import robust
 
 
 @final
 class Pipeline(nn.Module):
-    """Transforms in the given order: ``pipeline(images, rng, size)``, ``[N,C,H,W]`` to ``[N*K,C,h,w]``.
+    """Transforms in the given order: ``pipeline(images, rng, size, done)``, ``[N,C,H,W]`` to ``[N*K,C,h,w]``.
 
     The matrices of all warps are multiplied and the image is resampled once, directly to ``size``; pixelwise
     transforms are applied after that. Any other transform ends this: warps after it are a second resampling.
+    ``done`` is the share of an ascent's steps that are done, 0 to 1, at which transforms in ``Until`` end.
     ``kornia.augmentation`` modules are accepted. All are copied, so what the caller gave is never moved or changed.
 
     Raises ``InvalidInput`` that names the transform, if one breaks its contract.
@@ -41,37 +43,34 @@ class Pipeline(nn.Module):
         except Exception as error:  # whatever a copy of the caller's own class raises
             raise InvalidInput(f"the transforms {show(given)} cannot be copied: {error}") from error
 
-    def forward(self, images: Tensor, rng: Rng, size: tuple[int, int]) -> Tensor:
-        return self._make_views(images, rng, size, look=False)
+    def forward(self, images: Tensor, rng: Rng, size: tuple[int, int], done: float = 0.0) -> Tensor:
+        return self._make_views(images, rng, size, done, look=False)
+
+    def acting(self, done: float) -> list[Transform]:
+        """The transforms that take part after this share of the steps; those in ``Until`` without it."""
+        acting: list[Transform] = []
+        for given in self.transforms:
+            transform = given
+            while isinstance(transform, Until) and transform.acts(done):
+                transform = transform.inner
+            if isinstance(transform, Transform) and not isinstance(transform, Until):
+                acting.append(transform)
+        return acting
 
     def check(self, images: Tensor, rng: Rng, size: tuple[int, int]) -> None:
         """Raise ``InvalidInput`` that names the transform whose views are not finite; synchronises with the host."""
-        self._make_views(images, rng, size, look=True)
+        self._make_views(images, rng, size, 0.0, look=True)
 
-    def _make_views(self, images: Tensor, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:
+    def _make_views(self, images: Tensor, rng: Rng, size: tuple[int, int], done: float, *, look: bool) -> Tensor:
         full = (images.shape[-2], images.shape[-1])
         images = functional.shrink(images, size)
         if rng.views > 1:
             images = images.repeat_interleave(rng.views, 0)  # [M,C,H,W]
-        for warps, others in self._stages():
+        for warps, others in _stages(self.acting(done)):
             images = _resample(images, [_matrix(warp, rng, full, look=look) for warp in warps], size)
             for transform in others:
                 images = _transformed(transform, images, rng, size, look=look)
         return images
-
-    def _stages(self) -> list[tuple[list[Warp], list[Transform]]]:
-        """Stages of one resampling each: its warps, and the transforms after it. The first may have no warps."""
-        stages: list[tuple[list[Warp], list[Transform]]] = [([], [])]
-        for transform in self.transforms:
-            warps, others = stages[-1]
-            if isinstance(transform, Warp):
-                if all(isinstance(t, Pixelwise) for t in others):
-                    warps.append(transform)
-                else:
-                    stages.append(([transform], []))
-            elif isinstance(transform, Transform):
-                others.append(transform)
-        return stages
 
 
 def list_transforms(transforms: Iterable[nn.Module] | None) -> list[Transform]:
@@ -82,7 +81,21 @@ def list_transforms(transforms: Iterable[nn.Module] | None) -> list[Transform]:
     """
     if transforms is None:
         return robust()
-    return [_as_transform(t) for t in entries("transforms", transforms, of="transforms")]
+    return [as_transform(t) for t in entries("transforms", transforms, of="transforms")]
+
+
+def _stages(transforms: Sequence[Transform]) -> list[tuple[list[Warp], list[Transform]]]:
+    """Stages of one resampling each: its warps, and the transforms after it. The first may have no warps."""
+    stages: list[tuple[list[Warp], list[Transform]]] = [([], [])]
+    for transform in transforms:
+        warps, others = stages[-1]
+        if not isinstance(transform, Warp):
+            others.append(transform)
+        elif all(isinstance(t, Pixelwise) for t in others):
+            warps.append(transform)
+        else:
+            stages.append(([transform], []))
+    return stages
 
 
 def _matrix(warp: Warp, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:
@@ -138,15 +151,3 @@ def _resample(images: Tensor, matrices: Sequence[Tensor], size: tuple[int, int])
     if images.shape[-2:] == size:
         return images
     return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False)
-
-
-def _as_transform(transform: Any) -> Transform:
-    if isinstance(transform, Transform):
-        return transform
-    if isinstance(transform, nn.Module) and any(c.__module__.startswith("kornia.") for c in type(transform).__mro__):
-        return Kornia(transform)
-    made = f"; make one: {transform.__name__}(...)" if isinstance(transform, type) else ""
-    raise InvalidInput(
-        f"{show(transform)} was given for a transform; expected a featureviz Transform or a kornia.augmentation module"
-        f"{made}"
-    )

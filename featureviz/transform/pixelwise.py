@@ -6,10 +6,8 @@ from typing import final
 
 from torch import Tensor
 
-from featureviz.checks import finite, whole
-from featureviz.errors import InvalidInput
-from featureviz.image.base import CHANNELS
-from featureviz.rng import Rng
+from featureviz.checks import finite
+from featureviz.rng import Rng, normal_of
 from featureviz.transform.base import Draw, Pixelwise
 
 
@@ -17,16 +15,12 @@ from featureviz.transform.base import Draw, Pixelwise
 class Noise(Pixelwise):
     """Add normal noise of standard deviation ``sd`` to every value; the image's range is 0 to 1."""
 
-    def __init__(self, sd: float = 0.02, channels: int = 3) -> None:
+    def __init__(self, sd: float = 0.02) -> None:
         super().__init__()
-        self.sd, self.channels = finite("sd", sd, 0, 1e6), whole("channels", channels, 1, CHANNELS)
+        self.sd = finite("sd", sd, 0, 1e6)
 
     def draw(self, rng: Rng, size: tuple[int, int]) -> Draw:
-        return (rng.normal((self.channels, *size)),)
+        return (rng.keys(),)  # the numbers are made where the channels are known
 
     def transform(self, images: Tensor, draw: Draw) -> Tensor:
-        if images.shape[1] != self.channels:
-            raise InvalidInput(
-                f"Noise was made for {self.channels} channels, the image has {images.shape[1]}; set channels="
-            )
-        return images + self.sd * draw[0].to(images.dtype)
+        return images + self.sd * normal_of(draw[0], tuple(images.shape[1:])).to(images.dtype)

@@ -13,7 +13,7 @@ import featureviz as fv
 from featureviz.ascent.capturable import why_not
 from featureviz.ascent.cuda_graph import CudaGraphStep, Uncapturable, stepper
 from featureviz.errors import InvalidInput
-from featureviz.transform import Jitter, Pixelwise
+from featureviz.transform import Jitter, Noise, Pixelwise, Transform, Until
 from tests.ascent.ascents import OPTIMIZERS, ascent_of
 
 ON_CPU = "the model is on cpu, and graphs need a CUDA device"
@@ -120,7 +120,8 @@ def test_making_graphs_leaves_an_ascent_as_it_was(
     tiny: fv.TappedModel, no_cuda: Callable[[fv.Ascent], None], name: str, begun: int
 ) -> None:
     schedule = fv.Scheduled(OPTIMIZERS[name], lambda share: 0.1 / (1 + 16 * share))
-    options: dict[str, Any] = {"redirect": 3, "optimizer": schedule, "steps": 16}
+    stages = [Jitter(4), Until(Noise(0.1), 0.25)]
+    options: dict[str, Any] = {"redirect": 3, "optimizer": schedule, "steps": 16, "transforms": stages}
     eager, ascent = (ascent_of(tiny, "conv:[1, 2]", **options) for _ in range(2))
     eager.run(begun)
     ascent.run(begun)
@@ -185,6 +186,20 @@ def test_every_replay_draws_the_views_of_its_step(there: fv.TappedModel) -> None
     CudaGraphStep(ascent).run(6)
     assert torch.allclose(ascent.scores[:6], eager.scores[:6], rtol=1e-4, atol=1e-4)
     assert all((a - b).abs().max() > 1e-3 for a, b in zip(ascent.scores[1:5], ascent.scores[2:6], strict=True))
+
+
+@cuda
+def test_a_transform_ends_in_replays_too(there: fv.TappedModel) -> None:
+    options: dict[str, Any] = {"optimizer": fv.Adam(1e-12), "redirect": 2, "steps": 8}
+    scheduled, noisy, plain = (
+        on_device(there, transforms=stages, **options)
+        for stages in ([Until(Noise(0.2), 0.5)], [Noise(0.2)], list[Transform]())
+    )
+    CudaGraphStep(scheduled).run(8)
+    noisy.run(8)
+    plain.run(8)
+    expected = torch.cat([noisy.scores[:4], plain.scores[4:]])
+    assert torch.allclose(scheduled.scores, expected, rtol=1e-4, atol=1e-4)
 
 
 @cuda

@@ -11,12 +11,12 @@ from featureviz.ascent.host_sync import host_traffic
 from featureviz.lab import GateStatistics, SqueezeEllipsoid
 from featureviz.lab.gates.co_gating_modes import Along
 from featureviz.lab.gates.reachability_study import SqueezeDistance
-from featureviz.transform import Flip, Jitter, Noise, Rotate, Scale, Transform, robust
+from featureviz.transform import Flip, Jitter, Noise, Rotate, Scale, Transform, Until, robust
 from tests.ascent.ascents import ascent_of, halved, natural_of, towards
 
 TRANSFORMS: dict[str, list[Transform]] = {
     "jitter": [Jitter(8)], "scale": [Scale(0.8, 1.2)], "rotate": [Rotate(9)], "flip": [Flip()], "noise": [Noise()],
-    "none": [], "all": [*robust(), Flip(), Noise()],
+    "until": [Until(Noise(), 0.5)], "none": [], "all": [*robust(), Flip(), Noise()],
 }  # fmt: skip
 IMAGES: dict[str, Callable[[int], fv.Parameterization]] = {
     "fourier": lambda n: fv.FourierImage(n, 24), "plain fourier": lambda n: fv.FourierImage(n, 24, decorrelate=False),

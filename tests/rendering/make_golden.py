@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "views": {"views": 2},
     "bfloat16": {"runtime": fv.Runtime(precision="bfloat16")},
     "odd size": {"size": (49, 71)},
+    "clear": fv.clear(4),
 }
 
 
@@ -53,7 +54,7 @@ def cases() -> dict[str, tuple[Any, dict[str, Any]]]:
 
 def summarize(model: fv.TappedModel, goal: Any, options: dict[str, Any]) -> dict[str, list[float]]:
     """Scores of the first and last step, held-out scores, and mean and spread of each image's channels."""
-    made = fv.render(model, goal, **{"steps": 4, "size": 64, "seed": 5, "progress": False} | options)
+    made = fv.render(model, goal, **fv.plain(4) | {"size": 64, "seed": 5, "progress": False} | options)
     pixels = made.images.flatten(2)
     numbers: dict[str, Tensor] = {
         "first score": made.scores[0], "last score": made.scores[-1], "held out": made.held_out.scores.mean(0),

@@ -13,6 +13,7 @@ from featureviz.errors import InvalidInput
 from featureviz.network.model import TappedModel
 from featureviz.rendering.held_out import HeldOut, evaluate_made
 from featureviz.transform import Jitter, Transform
+from featureviz.transform.unseen import compress
 
 
 def pictures(n: int = 3, **how: Any) -> Tensor:
@@ -69,6 +70,20 @@ def test_scores_are_float32_whatever_the_network_is(net: nn.Module, dtype: torch
     model = fv.wrap(copy.deepcopy(net).to(dtype), mean=0.5, std=0.25, size=24)
     held_out = fv.evaluate(model, "[conv:1, gate:se:2]", pictures(2))
     assert held_out.scores.dtype == held_out.gates[1]["gate:se:2"].dtype == torch.float32
+
+
+def test_unseen_views_are_scored_beside_the_held_out_ones(tiny: fv.TappedModel) -> None:
+    x = pictures(2)
+    held_out = fv.evaluate(tiny, "[conv:1, gate:se:2]", x)
+    assert {name: scores.shape for name, scores in held_out.unseen.items()} == {
+        "jpeg": (2,), "blur": (2,), "crop": (2,)
+    }  # fmt: skip
+    plain = tiny(compress(x), ["conv"])["conv"][0, 1].mean()
+    assert torch.allclose(held_out.unseen["jpeg"][0], plain, atol=1e-5)
+    alone = fv.evaluate(tiny, "gate:se:2", x[1:], image_ids=[1]).unseen
+    assert all(torch.allclose(alone[name][0], scores[1], atol=1e-5) for name, scores in held_out.unseen.items())
+    assert not torch.allclose(held_out.unseen["blur"], held_out.unseen["jpeg"], atol=1e-4)
+    assert HeldOut.empty(2).unseen == {}
 
 
 def test_one_image_needs_no_batch_dimension(tiny: fv.TappedModel) -> None:

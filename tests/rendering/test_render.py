@@ -282,15 +282,19 @@ def test_a_plain_network_is_told_to_be_wrapped() -> None:
 # -------------------------------------------------------------------------------------------------------- trouble
 def test_a_non_finite_score_stops_and_names_step_and_term(tiny: fv.TappedModel) -> None:
     goal = fv.Channel("conv", 1) + 5 * brightness("input") + blows_up("input", 0.52)
+    still: dict[str, Any] = {
+        "optimizer": fv.Adam(0.01),
+        "transforms": robust(),
+    }  # without a schedule
     with pytest.raises(fv.NonFinite, match="the score of blows_up") as caught:
-        quick(tiny, goal, steps=400, optimizer=fv.Adam(0.01))
+        quick(tiny, goal, steps=400, **still)
     error = caught.value
     assert 0 < error.step < 400
     assert f"step {error.step}" in str(error)
     assert error.rendering is not None
     assert torch.isfinite(error.rendering.images).all()
     assert len(error.rendering.scores) == error.step
-    assert torch.equal(error.rendering.images, quick(tiny, goal, steps=error.step, optimizer=fv.Adam(0.01)).images)
+    assert torch.equal(error.rendering.images, quick(tiny, goal, steps=error.step, **still).images)
 
 
 def test_a_non_finite_gradient_is_named(tiny: fv.TappedModel) -> None:

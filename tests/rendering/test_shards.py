@@ -150,11 +150,11 @@ def listens() -> Iterator[None]:
 @pytest.mark.usefixtures("listens")
 def test_control_c_stops_all_at_the_same_step(tiny: fv.TappedModel) -> None:
     goal = fv.PerImage([fv.Channel("conv", 1), interrupts("conv", [8])])
-    made = quick(tiny, goal, device=TWO, steps=5000)
+    made = quick(tiny, goal, device=TWO, **fv.plain(5000))  # without a schedule of the share of the steps
     assert made.interrupted
     assert 0 < len(made.scores) < 5000
     # Both images are those of so many steps; two more rows of scores would be of one image only.
-    again = quick(tiny, "[conv:1, conv:1]", steps=len(made.scores))
+    again = quick(tiny, "[conv:1, conv:1]", **fv.plain(len(made.scores)))
     assert torch.allclose(made.images[0], again.images[0], atol=2e-3)
 
 

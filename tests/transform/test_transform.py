@@ -7,7 +7,19 @@ from torch import Tensor
 
 from featureviz import Rng
 from featureviz.errors import InvalidInput
-from featureviz.transform import Flip, Jitter, Noise, Pipeline, Rotate, Scale, Transform, Warp, functional, robust
+from featureviz.transform import (
+    Flip,
+    Jitter,
+    Noise,
+    Pipeline,
+    Rotate,
+    Scale,
+    Transform,
+    Until,
+    Warp,
+    functional,
+    robust,
+)
 from tests.host_traffic import HostTraffic
 
 SIZE = (20, 28)
@@ -17,9 +29,11 @@ TRANSFORMS: dict[str, Transform] = {
     "rotate": Rotate(30),
     "flip": Flip(),
     "noise": Noise(0.1),
+    "until": Until(Noise(0.1), 0.5),
 }
 STILL = {
     "jitter": Jitter(0), "scale": Scale(1, 1), "rotate": Rotate(0), "flip": Flip(0), "noise": Noise(0),
+    "until": Until(Noise(0), 0.5),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", TRANSFORMS)
 
@@ -157,6 +171,24 @@ def test_pixelwise_transforms_do_not_break_the_fusion_and_barriers_do() -> None:
         assert count == 3
 
 
+@pytest.mark.parametrize("inner", [Jitter(8), Noise(0.1), kornia.augmentation.RandomErasing(p=1.0)])
+def test_a_transform_until_a_share_is_itself_before_and_absent_after(inner: torch.nn.Module) -> None:
+    def views(stages: list[torch.nn.Module], done: float) -> Tensor:
+        return Pipeline(stages)(pictures(), Rng(3, 3, views=2), SIZE, done)
+
+    scheduled: list[torch.nn.Module] = [Rotate(9), Until(inner, 0.6), Noise(0.2)]
+    with_it, without = views([Rotate(9), inner, Noise(0.2)], 0.0), views([Rotate(9), Noise(0.2)], 0.0)
+    assert torch.equal(views(scheduled, 0.0), with_it)
+    assert torch.equal(views(scheduled, 0.59), with_it)
+    assert torch.equal(views(scheduled, 0.6), without)
+    assert torch.equal(views(scheduled, 1.0), without)
+    assert torch.equal(Pipeline(scheduled)(pictures(), Rng(3, 3, views=2), SIZE), with_it)
+    assert torch.equal(views([Rotate(9), Until(inner, 0), Noise(0.2)], 0.0), without)
+    nested: list[torch.nn.Module] = [Rotate(9), Until(Until(inner, 0.6), 0.8), Noise(0.2)]
+    assert torch.equal(views(nested, 0.5), with_it)
+    assert torch.equal(views(nested, 0.7), without)
+
+
 def test_any_kornia_augmentation_is_a_transform() -> None:
     state = torch.get_rng_state()
     pipeline = Pipeline(
@@ -194,6 +226,15 @@ def test_host_traffic_is_detected() -> None:
     assert "tolist" in found
 
 
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_noise_is_normal_and_drawn_for_any_channels(channels: int) -> None:
+    grey = torch.full((2, channels, 40, 50), 0.5)
+    noise = Pipeline([Noise(0.1)])(grey, Rng(4, 2), (40, 50)) - 0.5
+    assert torch.equal(noise, 0.1 * Rng(4, 2).normal((channels, 40, 50)) + grey - 0.5)
+    assert abs(float(noise.std()) - 0.1) < 0.005
+    assert abs(float(noise.mean())) < 0.005
+
+
 def test_bad_ranges_are_explained() -> None:
     for make in (
         lambda: Jitter(-1),
@@ -202,14 +243,15 @@ def test_bad_ranges_are_explained() -> None:
         lambda: Rotate(-5),
         lambda: Flip(2),
         lambda: Noise(-1),
+        lambda: Until(Noise(), 1.1),
+        lambda: Until(torch.nn.ReLU(), 0.5),
     ):
         with pytest.raises(InvalidInput):
             make()
-    with pytest.raises(InvalidInput, match="made for 3 channels, the image has 1"):
-        Pipeline([Noise()])(pictures()[:, :1], Rng(0, 3), SIZE)
     with pytest.raises(InvalidInput, match=r"kornia\.augmentation"):
         Pipeline([torch.nn.ReLU()])
     assert repr(robust()[1]) == "Scale(0.9, 1.1)"
+    assert repr(Until(Scale(0.9, 1.1), 0.75)) == "Until(Scale(0.9, 1.1), 0.75)"
 
 
 # --------------------------------------------------------------------------------------------- what leaves the image

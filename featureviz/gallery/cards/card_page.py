@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from featureviz.gallery.cards.plots import PlotAxis, draw_histogram, draw_row, draw_scatter, with_minus
 from featureviz.gallery.page import (
+    describe_distance,
     describe_percentile,
+    describe_unseen,
     draw_card,
     draw_figure,
     format_percentile,
@@ -23,6 +26,12 @@ Entry = Mapping[str, Any]
 INTRO = (
     "A squeeze-and-excitation gate looks at the whole picture and decides how much of one channel passes: 1 lets the"
     " channel through, 0 blocks it."
+)
+HOW_BELIEVABLE = (
+    "Below each percentile is the logit of the picture saved as JPEG (quality 75), blurred by one pixel, and cropped:"
+    " no ascent sees such views, and a picture that fools the network loses its effect in them. The last line compares"
+    " the picture with photographs in all gates of the network: the root mean square of their distances from the"
+    " natural mean, in natural standard deviations, which is 1 for photographs."
 )
 KEY = '<div class="key">' + "".join(
     f'<span><i style="background:var(--{tone})"{dot}></i>{text}</span>'
@@ -43,8 +52,7 @@ def draw_gate(entry: Entry, subtitle: str, remark: str = "", href: str = "") -> 
     """A gate with its two renders, and with its values on them, on noise and on natural pictures."""
     renders = [(name, TONES[name], entry["renders"][name]) for name in ("excited", "suppressed")]
     figures = [
-        draw_figure(r["file"], f"{name} {r['value']:.2f}", [describe_percentile(r["percentile"])], tone)
-        for name, tone, r in renders
+        draw_figure(r["file"], f"{name} {r['value']:.2f}", _describe_picture(r), tone) for name, tone, r in renders
     ]
     marks = [(entry["noise"]["value"], "ink"), *((r["value"], tone) for _, tone, r in reversed(renders))]
     return draw_card(
@@ -57,13 +65,26 @@ def draw_gate(entry: Entry, subtitle: str, remark: str = "", href: str = "") -> 
     )  # fmt: skip
 
 
+def _describe_picture(render: Entry) -> list[str]:
+    """Lines below a picture: its percentile, its logits on unseen views, and its distance to natural pictures."""
+    percentile, unseen = describe_percentile(render["percentile"]), describe_unseen(render["unseen"])
+    return [percentile, f"logit {unseen}", describe_distance(render["distance"])]
+
+
 def write_index(folder: Path, run: Entry, entries: Sequence[Entry], footer: str) -> Path:
     """Write ``index.html``: the finished gates, each with its two renders and a link to its page."""
     skipped = [s["file"] for s in run["skipped"]]
     intro = [
         f"{INTRO} This page shows what excites and what suppresses gates of <strong>{escape(run['model'])}</strong>,"
         f" compared with {run['natural images']:,} natural pictures. Each gate has a card of its own.",
+        HOW_BELIEVABLE,
     ]
+    if paths := [e["path score"] for e in entries if e["path score"] is not None]:
+        intro.append(
+            "The pictures that open these gates pass through the gates of the blocks before as the natural pictures do"
+            f" that open them: path score {median(paths):.2f}, a median over {len(paths)} gates; 1 is as alike as those"
+            " natural pictures are to each other, 0 is unrelated."
+        )
     if len(entries) < run["planned"]:
         intro.append(f"<strong>{len(entries)} of {run['planned']} gates are done;</strong> the others are missing.")
     if skipped:
@@ -105,14 +126,14 @@ def _draw_ends(e: Entry) -> str:
     figures = "".join(
         draw_figure(
             r["file"], f"{kind} {r['value']:.2f}",
-            [f"logit {_signed(r['logit'])}", describe_percentile(r["percentile"])], TONES[kind],
+            [f"logit {_signed(r['logit'])}", *_describe_picture(r)], TONES[kind],
         )
         for kind, r in e["renders"].items() if kind not in MEANINGS
     )  # fmt: skip
     return _draw_section(
         "What opens it, what closes it",
         "Rendered from noise by gradient ascent on the logit. The figure is the gate's value, a mean over 16 views"
-        " that the ascent did not use.",
+        f" that the ascent did not use. {HOW_BELIEVABLE}",
         f'<div class="pair">{figures}</div><ul class="said"><li class="open">{_describe_reach(e, "up")}</li>'
         f'<li class="shut">{_describe_reach(e, "down")}</li></ul>',
     )

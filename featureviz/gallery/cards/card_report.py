@@ -12,10 +12,11 @@ from featureviz.files import make_file_name, write_bytes
 from featureviz.gallery.cards.plots import PlotAxis
 from featureviz.gallery.folder import TILES
 from featureviz.gallery.tiles import to_json, write_tile
-from featureviz.lab.gates.card import Driver, GateCard, Tile
+from featureviz.lab.gates.card import EXCITED, SUPPRESSED, Driver, GateCard, Tile
 from featureviz.lab.gates.natural_range import LEVEL, Reach, gate_values
 from featureviz.lab.statistics.examples import ExampleImage
 from featureviz.lab.statistics.gate_statistics import GateStatistics
+from featureviz.lab.statistics.likeness import natural_distance, path_scores
 from featureviz.network.model import TappedModel
 from featureviz.objectives.gate_leaves import Gate
 from featureviz.rendering.png import encode_png
@@ -33,13 +34,16 @@ def write_tiles(folder: Path, model: TappedModel, card: GateCard) -> dict[str, A
     tick_values = gate_values(model, site, natural, unit, ticks)
     entry = describe_gate(model, natural, site.name, unit)
     entry["natural"] |= _describe_samples(natural, site.name, unit)
+    renders = {kind: _write_render(folder, kind, tile, card) for kind, tile in card.tiles.items()}
+    for kind, believable in _describe_ends(model, card).items():
+        renders[kind] |= believable
     return to_json({
         **entry, "block": site.kind, "gates in block": site.channels,
         "nonlinearity": type(site.nonlinearity).__name__,
         "page": make_file_name(card.spec, ".html"),
         "axis": {"low": axis.low, "high": axis.high, "ticks": list(zip(ticks, tick_values, strict=True))},
         "noise": card.noise,
-        "renders": {kind: _write_render(folder, kind, tile, card) for kind, tile in card.tiles.items()},
+        "renders": renders, "path score": _score_path(model, card),
         "reach": {"up": _describe_reach(card.up, model, card), "down": _describe_reach(card.down, model, card)},
         "opens": [_write_driver(folder, driver) for driver in card.opens],
         "closes": [_write_driver(folder, driver) for driver in card.closes],
@@ -94,6 +98,24 @@ def _write_render(folder: Path, kind: str, tile: Tile, card: GateCard) -> dict[s
         entry["reached"] = dict(zip(("content", "gate"), tile.response.reached(*kind.split("-")), strict=True))
         entry["natural share"] = card.corners[kind]
     return entry
+
+
+def _describe_ends(model: TappedModel, card: GateCard) -> dict[str, dict[str, Any]]:
+    """How believable the pictures of both ends are: the gate's logit on unseen views, and their natural distance."""
+    tiles = {EXCITED: card.tiles[EXCITED], SUPPRESSED: card.tiles[SUPPRESSED]}
+    distances = natural_distance(model, torch.stack([tile.image for tile in tiles.values()]), card.natural)
+    described = dict[str, dict[str, Any]]()
+    for (kind, tile), sign, distance in zip(tiles.items(), (1, -1), distances, strict=True):
+        unseen = {way: sign * scores[tile.row] for way, scores in tile.rendering.held_out.unseen.items()}
+        described[kind] = to_json({"unseen": unseen, "distance": distance})
+    return described
+
+
+def _score_path(model: TappedModel, card: GateCard) -> float | None:
+    """The path score of the excited picture; None for the first block, which no path leads to."""
+    if next(iter(model.gates.channelwise)) == card.site.name:
+        return None
+    return float(path_scores(model, card.site.name, [card.unit], card.tiles[EXCITED].image, card.natural))
 
 
 def _write_driver(folder: Path, driver: Driver) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from featureviz.lab.statistics.gate_statistics import GateStatistics
 from featureviz.lab.statistics.pictures import Pictures, Source
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.taps import OUTPUT
-from featureviz.rendering.presets import LOOK_STEPS
+from featureviz.rendering.presets import STEPS
 
 ABLATED = 128  # pictures on which single gates are clamped
 
@@ -40,7 +40,7 @@ def gate_cards(
     count: int = 4,
     statistics: Statistics = None,
     layer: str = OUTPUT,
-    steps: int = LOOK_STEPS,
+    steps: int = STEPS,
     size: int = 128,
     seed: int = 0,
     progress: bool = True,

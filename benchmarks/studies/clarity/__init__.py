@@ -1,0 +1,1 @@
+"""Which recipe makes pictures that one can read? See ``__main__``."""
