@@ -39,7 +39,14 @@ class Pixelwise(Transform, ABC):
 
 
 class Warp(Transform, ABC):
-    """An affine change of coordinates, given by its matrix: abstract. A pipeline multiplies all of its warps."""
+    """An affine change of coordinates, given by its matrix: abstract. A pipeline multiplies all of its warps.
+
+    ``span`` is the least and the most that its matrices shrink: lengths of the image in a length of the view. Unless a
+    warp says more, it may magnify and does not shrink. It decides only how many averaged copies of a large image are
+    made for the views to choose from.
+    """
+
+    span: tuple[float, float] = (0.0, 1.0)
 
     @abstractmethod
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:

@@ -39,26 +39,25 @@ def warp(images: Tensor, matrix: Tensor, size: tuple[int, int]) -> Tensor:
 
     A grey or black border would enter the global pooling that gates read. A view whose matrix is not finite is NaN.
     """
-    matrix = matrix.to(images.dtype)
-    near = matrix.nan_to_num(0.0, 0.0, 0.0).clamp(-FAR, FAR)
+    near = bounded(matrix.to(images.dtype))
     views = F.grid_sample(
-        images, _make_grid(near, size), mode="bilinear", padding_mode="reflection", align_corners=False
+        images, make_grid(near, size), mode="bilinear", padding_mode="reflection", align_corners=False
     )
-    broken = (near != matrix).flatten(1).any(1)
+    return mark_broken(views, matrix, near)
+
+
+def bounded(matrix: Tensor) -> Tensor:
+    """The matrices with entries that ``grid_sample`` can take; see ``mark_broken``."""
+    return matrix.nan_to_num(0.0, 0.0, 0.0).clamp(-FAR, FAR)
+
+
+def mark_broken(views: Tensor, matrix: Tensor, near: Tensor) -> Tensor:
+    """NaN in the views whose matrix was changed by ``bounded``, in place."""
+    broken = (near != matrix.to(near.dtype)).flatten(1).any(1)
     return views.add_(torch.zeros_like(near[:, 0, 0]).masked_fill(broken, torch.nan)[:, None, None, None])
 
 
-def shrink(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Average whole blocks of pixels if ``images`` have at least twice the height or width of ``size``.
-
-    Beyond that ratio bilinear sampling skips pixels, and an ascent would exploit the pixels that are skipped.
-    """
-    (height, width), (h, w) = images.shape[-2:], size
-    target = (height // max(1, height // h), width // max(1, width // w))
-    return images if target == (height, width) else F.adaptive_avg_pool2d(images, target)
-
-
-def _make_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
+def make_grid(matrix: Tensor, size: tuple[int, int]) -> Tensor:
     """``[M,h,w,2]``: the input point of each output pixel's centre. As ``F.affine_grid``, ten times faster on a CPU.
 
     Each coordinate is the sum of a term that depends on x alone and a term that depends on y alone.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featureviz.checks import entries, show
 from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
-from featureviz.transform import functional
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.kornia import Kornia
+from featureviz.transform.resample import average, resample
 from featureviz.transform.warps import robust
 
 
@@ -22,8 +25,9 @@ from featureviz.transform.warps import robust
 class Pipeline(nn.Module):
     """Transforms in the given order: ``pipeline(images, rng, size)``, ``[N,C,H,W]`` to ``[N*K,C,h,w]``.
 
-    The matrices of all warps are multiplied and the image is resampled once, directly to ``size``; pixelwise
-    transforms are applied after that. Any other transform ends this: warps after it are a second resampling.
+    The matrices of all warps are multiplied and the image is resampled once, directly to ``size``: each view from the
+    image as it is, or averaged as much as the view shrinks it (``resample``). Pixelwise transforms come after that.
+    Any other transform ends this: warps after it are a second resampling.
     ``kornia.augmentation`` modules are accepted. All are copied, so what the caller gave is never moved or changed.
 
     Raises ``InvalidInput`` that names the transform, if one breaks its contract.
@@ -49,12 +53,16 @@ class Pipeline(nn.Module):
         self._make_views(images, rng, size, look=True)
 
     def _make_views(self, images: Tensor, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:
-        full = (images.shape[-2], images.shape[-1])
-        images = functional.shrink(images, size)
-        if rng.views > 1:
-            images = images.repeat_interleave(rng.views, 0)  # [M,C,H,W]
+        full, views = (images.shape[-2], images.shape[-1]), rng.views
         for warps, others in self._stages():
-            images = _resample(images, [_matrix(warp, rng, full, look=look) for warp in warps], size)
+            if warps:
+                matrix = functools.reduce(torch.matmul, [_matrix(warp, rng, full, look=look) for warp in warps])
+                images = resample(images, matrix, size, _span(warps), views)
+            elif images.shape[-2:] != size:
+                images = F.interpolate(average(images, size), size, mode="bilinear", align_corners=False)
+            if len(images) < len(rng):
+                images = images.repeat_interleave(views, 0)  # [M,C,h,w]
+            views = 1
             for transform in others:
                 images = _transformed(transform, images, rng, size, look=look)
         return images
@@ -129,15 +137,9 @@ def _describe(value: Any) -> str:
     return f"{list(value.shape)} of {value.dtype} on {value.device}" if isinstance(value, Tensor) else show(value)
 
 
-def _resample(images: Tensor, matrices: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    if matrices:
-        total = matrices[0]
-        for matrix in matrices[1:]:
-            total = total @ matrix  # a point of the output passes the last warp first
-        return functional.warp(images, total, size)
-    if images.shape[-2:] == size:
-        return images
-    return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False)
+def _span(warps: Sequence[Warp]) -> tuple[float, float]:
+    """The least and the most that the warps together shrink."""
+    return math.prod(warp.span[0] for warp in warps), math.prod(warp.span[1] for warp in warps)
 
 
 def _as_transform(transform: Any) -> Transform:

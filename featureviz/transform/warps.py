@@ -19,6 +19,8 @@ MAGNIFIED = 1e3  # the most, in either direction
 class Jitter(Warp):
     """Shift by up to ``pixels / 2`` image pixels in each direction of x and y (Lucid's random crop by ``pixels``)."""
 
+    span = (1.0, 1.0)
+
     def __init__(self, pixels: float) -> None:
         super().__init__()
         self.pixels = finite("pixels", pixels, 0, 1e6)
@@ -38,6 +40,7 @@ class Scale(Warp):
         super().__init__()
         self.low = finite("low", low, 1 / MAGNIFIED, MAGNIFIED)
         self.high = finite("high", high, self.low, MAGNIFIED)
+        self.span = (1 / self.high, 1 / self.low)
 
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
         factor = rng.uniform(self.low, self.high)
@@ -47,6 +50,8 @@ class Scale(Warp):
 @final
 class Rotate(Warp):
     """Rotate about the centre by an angle uniform in [-degrees, degrees]."""
+
+    span = (1.0, 1.0)
 
     def __init__(self, degrees: float) -> None:
         super().__init__()
@@ -59,6 +64,8 @@ class Rotate(Warp):
 @final
 class Flip(Warp):
     """Exchange left and right with probability ``p``."""
+
+    span = (1.0, 1.0)
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
