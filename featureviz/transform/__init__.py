@@ -1,8 +1,12 @@
 """Random transforms of the image, so that an optimised feature does not depend on single pixels."""
 
 from featureviz.transform.base import Pixelwise, Transform, Warp
+from featureviz.transform.filters import Blur, NormalizeGradient, Roll
 from featureviz.transform.pipeline import Pipeline
-from featureviz.transform.pixelwise import Noise
-from featureviz.transform.warps import Flip, Jitter, Rotate, Scale, robust
+from featureviz.transform.pixelwise import ColorJitter, Noise
+from featureviz.transform.warps import Crop, Flip, Homography, Jitter, Rotate, Scale, robust
 
-__all__ = ["Flip", "Jitter", "Noise", "Pipeline", "Pixelwise", "Rotate", "Scale", "Transform", "Warp", "robust"]
+__all__ = [
+    "Blur", "ColorJitter", "Crop", "Flip", "Homography", "Jitter", "Noise", "NormalizeGradient", "Pipeline",
+    "Pixelwise", "Roll", "Rotate", "Scale", "Transform", "Warp", "robust",
+]  # fmt: skip

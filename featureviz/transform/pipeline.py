@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from featureviz.checks import entries, show
 from featureviz.errors import InvalidInput
+from featureviz.image.frequencies.backgrounds import lay_over_backgrounds, multiply_alpha
 from featureviz.rng import Rng
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.kornia import Kornia
@@ -30,6 +31,9 @@ class Pipeline(nn.Module):
     Any other transform ends this: warps after it are a second resampling.
     ``kornia.augmentation`` modules are accepted. All are copied, so what the caller gave is never moved or changed.
 
+    With ``alpha`` the images are ``[N,C+1,H,W]`` and their last channel is alpha: after the first resampling each view
+    is laid over a random background, which gives C channels.
+
     Raises ``InvalidInput`` that names the transform, if one breaks its contract.
 
     >>> from featureviz.transform import Jitter, Rotate
@@ -37,8 +41,9 @@ class Pipeline(nn.Module):
     torch.Size([8, 3, 24, 24])
     """
 
-    def __init__(self, transforms: Iterable[nn.Module] | None = ()) -> None:
+    def __init__(self, transforms: Iterable[nn.Module] | None = (), *, alpha: bool = False) -> None:
         super().__init__()
+        self.alpha = alpha
         given = list_transforms(transforms)
         try:
             self.transforms = nn.ModuleList(copy.deepcopy(given))
@@ -54,15 +59,19 @@ class Pipeline(nn.Module):
 
     def _make_views(self, images: Tensor, rng: Rng, size: tuple[int, int], *, look: bool) -> Tensor:
         full, views = (images.shape[-2], images.shape[-1]), rng.views
-        for warps, others in self._stages():
+        images = multiply_alpha(images) if self.alpha else images
+        for number, (warps, others) in enumerate(self._stages()):
             if warps:
                 matrix = functools.reduce(torch.matmul, [_matrix(warp, rng, full, look=look) for warp in warps])
-                images = resample(images, matrix, size, _span(warps), views)
+                flat = not any(warp.projective for warp in warps)
+                images = resample(images, matrix, size, _span(warps), views, affine=flat)
             elif images.shape[-2:] != size:
                 images = F.interpolate(average(images, size), size, mode="bilinear", align_corners=False)
             if len(images) < len(rng):
                 images = images.repeat_interleave(views, 0)  # [M,C,h,w]
             views = 1
+            if self.alpha and number == 0:
+                images = lay_over_backgrounds(images, rng)
             for transform in others:
                 images = _transformed(transform, images, rng, size, look=look)
         return images

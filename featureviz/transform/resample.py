@@ -21,7 +21,15 @@ ROUNDING = 1e-3  # so that a ratio of 2 is one on every device
 Span = tuple[float, float]
 
 
-def resample(images: Tensor, matrix: Tensor, size: tuple[int, int], span: Span = (0.0, 1.0), views: int = 1) -> Tensor:
+def resample(
+    images: Tensor,
+    matrix: Tensor,
+    size: tuple[int, int],
+    span: Span = (0.0, 1.0),
+    views: int = 1,
+    *,
+    affine: bool = True,
+) -> Tensor:
     """``[N,C,H,W]`` with the matrices ``[N*views,3,3]`` to ``[N*views,C,h,w]``; image-major, mirrored at the edges.
 
     Args:
@@ -31,6 +39,7 @@ def resample(images: Tensor, matrix: Tensor, size: tuple[int, int], span: Span =
         span: the least and the most that a matrix of this kind shrinks: lengths of the image in a length of the view.
             What it excludes costs nothing; a view beyond it takes the nearest copy that there is.
         views: of each image.
+        affine: whether the last row of every matrix is (0, 0, 1).
     """
     images = equalise(images, size)
     ratio = max(images.shape[-2] / size[0], images.shape[-1] / size[1])
@@ -39,8 +48,8 @@ def resample(images: Tensor, matrix: Tensor, size: tuple[int, int], span: Span =
     first, last = (min(most, _halvings(ratio * end)) for end in ends)
     images = halve(images, first)
     if first == last:
-        return functional.warp(images.repeat_interleave(views, 0) if views > 1 else images, matrix, size)
-    return _resample_levels(images, matrix, size, last - first, views)
+        return functional.warp(images.repeat_interleave(views, 0) if views > 1 else images, matrix, size, affine=affine)
+    return _resample_levels(images, matrix, (size, views), last - first, affine)
 
 
 def equalise(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -68,14 +77,17 @@ def _halvings(ratio: float) -> int:
     return max(0, math.floor(math.log2(max(ratio, 1.0) / SKIPS) + 1 + ROUNDING))
 
 
-def _resample_levels(images: Tensor, matrix: Tensor, size: tuple[int, int], last: int, views: int) -> Tensor:
+def _resample_levels(
+    images: Tensor, matrix: Tensor, shape: tuple[tuple[int, int], int], last: int, affine: bool
+) -> Tensor:
     """Each view from the copy that it needs; all copies are one picture, so that this is one resampling."""
-    (height, width), (h, w) = images.shape[-2:], size
+    (height, width), (size, views) = images.shape[-2:], shape
+    h, w = size
     near = functional.bounded(matrix.to(images.dtype))
     level = _choose_level(near, (height, width), size).clamp(0, last)[:, None, None]  # [M,1,1]
     shrunk = torch.exp2(-level)
     top = sum(((level > j) * float(height >> j) for j in range(1, last)), torch.zeros_like(level))
-    x, y = functional.make_grid(near, size).unbind(-1)  # [M,h,w]
+    x, y = functional.make_grid(near, size, affine=affine).unbind(-1)  # [M,h,w]
     column = _place(x, torch.floor(width * shrunk), (level > 0) * float(width), width + width // 2)
     row = _place(y, torch.floor(height * shrunk), top, height)
     grid = torch.stack([column, row], -1).view(len(images), views * h, w, 2)  # image-major
