@@ -95,6 +95,7 @@ def test_the_seed_and_the_id_determine_an_image(family: str) -> None:
     assert not torch.equal(five[0], five[1])
     assert not torch.equal(two, make(2, 16, seed=5)())
     assert torch.equal(make(2, 16, seed=4, image_ids=[3, 1])(), five[[3, 1]])
+    assert make is fv.SharedImage or torch.equal(make(1, 16, seed=4, image_ids=[3])(), five[3:4])
 
 
 @all_images

@@ -27,8 +27,15 @@ def frequency_scale(height: int, width: int, decay: float) -> Tensor:
 
 
 def to_space(spectrum: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
-    """The signal ``[N,C,H,W]`` of scaled coefficients ``[N,C,H,W//2+1,2]``."""
-    return torch.fft.irfft2(torch.view_as_complex(spectrum) * scale, s=size)
+    """The signal ``[N,C,H,W]`` of scaled coefficients ``[N,C,H,W//2+1,2]``.
+
+    A single transform is rounded in another way than several together. So it is done twice, and a grey image alone is
+    to the bit what it is in a batch.
+    """
+    coefficients = torch.view_as_complex(spectrum) * scale
+    single = coefficients.shape[:2].numel() == 1
+    signal = torch.fft.irfft2(coefficients.expand(2, -1, -1, -1) if single else coefficients, s=size)
+    return signal[:1] if single else signal
 
 
 @final
