@@ -34,7 +34,7 @@ def to_space(spectrum: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
     """
     coefficients = torch.view_as_complex(spectrum) * scale
     single = coefficients.shape[:2].numel() == 1
-    signal = torch.fft.irfft2(coefficients.expand(2, -1, -1, -1) if single else coefficients, s=size)
+    signal = torch.fft.irfft2(coefficients.repeat(2, 1, 1, 1) if single else coefficients, s=size)
     return signal[:1] if single else signal
 
 
