@@ -161,33 +161,34 @@ def grams() -> float:
     return sum((g[i] * g[j]).sum() for i in range(3) for j in range(3) if i != j) / 3
 
 
-O = objectives
+OBJ = objectives
 FORMULAS: dict[str, tuple[fv.Objective, Any]] = {
-    "neuron": (O.neuron("a", 2), each(lambda a: a[2, 3, 2])),
-    "neuron at": (O.neuron("a", 2, x=4, y=1), each(lambda a: a[4, 1, 2])),
-    "channel": (O.channel("a", 1), each(lambda a: a[..., 1].mean())),
-    "channel of one image": (O.channel("a", 1, batch=1), [0, float(A[1, ..., 1].mean()), 0]),
-    "direction": (O.direction("a", VEC), each(lambda a: dot(a, VEC, 0).mean())),
-    "direction_cossim": (O.direction_cossim("a", VEC, cossim_pow=2), each(lambda a: dot(a, VEC, 2).mean())),
-    "direction_neuron": (O.direction_neuron("a", VEC, cossim_pow=1), each(lambda a: dot(a[2, 3], VEC, 1))),
-    "direction_neuron at": (O.direction_neuron("a", VEC, x=1, y=5), each(lambda a: dot(a[1, 5], VEC, 0))),
-    "tensor_direction": (O.tensor_direction("a", CROP, 1), each(lambda a: dot(a[1:4, 1:5], CROP, 1).mean())),
-    "deepdream": (O.deepdream("a"), each(lambda a: (a**2).mean())),
+    "neuron": (OBJ.neuron("a", 2), each(lambda a: a[2, 3, 2])),
+    "neuron at": (OBJ.neuron("a", 2, x=4, y=1), each(lambda a: a[4, 1, 2])),
+    "channel": (OBJ.channel("a", 1), each(lambda a: a[..., 1].mean())),
+    "channel of one image": (OBJ.channel("a", 1, batch=1), [0, float(A[1, ..., 1].mean()), 0]),
+    "direction": (OBJ.direction("a", VEC), each(lambda a: dot(a, VEC, 0).mean())),
+    "direction_cossim": (OBJ.direction_cossim("a", VEC, cossim_pow=2), each(lambda a: dot(a, VEC, 2).mean())),
+    "direction_neuron": (OBJ.direction_neuron("a", VEC, cossim_pow=1), each(lambda a: dot(a[2, 3], VEC, 1))),
+    "direction_neuron at": (OBJ.direction_neuron("a", VEC, x=1, y=5), each(lambda a: dot(a[1, 5], VEC, 0))),
+    "tensor_direction": (OBJ.tensor_direction("a", CROP, 1), each(lambda a: dot(a[1:4, 1:5], CROP, 1).mean())),
+    "deepdream": (OBJ.deepdream("a"), each(lambda a: (a**2).mean())),
     "total_variation": (
-        O.total_variation(), each(lambda x: np.abs(np.diff(x, axis=0)).sum() + np.abs(np.diff(x, axis=1)).sum(), X),
+        OBJ.total_variation(), each(lambda x: np.abs(np.diff(x, axis=0)).sum() + np.abs(np.diff(x, axis=1)).sum(), X),
     ),
-    "L1": (O.L1(constant=0.5), each(lambda x: np.abs(x - 0.5).sum(), X)),
-    "L2": (O.L2(constant=0.5), each(lambda x: np.sqrt(1e-6 + ((x - 0.5) ** 2).sum()), X)),
-    "blur_input_each_step": (O.blur_input_each_step(), each(lambda d: 0.5 * (d**2).sum(), X - blur(X, 3))),
-    "blur_alpha_each_step": (O.blur_alpha_each_step(), each(lambda d: 0.5 * (d**2).sum(), ALPHA - blur(ALPHA, 3))),
+    "L1": (OBJ.L1(constant=0.5), each(lambda x: np.abs(x - 0.5).sum(), X)),
+    "L2": (OBJ.L2(constant=0.5), each(lambda x: np.sqrt(1e-6 + ((x - 0.5) ** 2).sum()), X)),
+    "blur_input_each_step": (OBJ.blur_input_each_step(), each(lambda d: 0.5 * (d**2).sum(), X - blur(X, 3))),
+    "blur_alpha_each_step": (OBJ.blur_alpha_each_step(), each(lambda d: 0.5 * (d**2).sum(), ALPHA - blur(ALPHA, 3))),
     "channel_interpolate": (
-        O.channel_interpolate("a", 0, "a", 3), [(1 - i / 2) * A[i, ..., 0].mean() + i / 2 * A[i, ..., 3].mean() for i in range(3)],
+        OBJ.channel_interpolate("a", 0, "a", 3),
+        [(1 - i / 2) * A[i, ..., 0].mean() + i / 2 * A[i, ..., 3].mean() for i in range(3)],
     ),
-    "penalize_boundary_complexity": (O.penalize_boundary_complexity((1, 12, 14, 3), w=2), boundary()),
-    "alignment": (O.alignment("a"), pairs()),
-    "diversity": (O.diversity("a"), grams()),
-    "input_diff": (O.input_diff(ORIG), each(lambda x: np.sqrt(((x - ORIG) ** 2).mean()), X)),
-    "class_logit": (O.class_logit("logits", 2), [float(A[i, 0, 0, 2]) for i in range(3)]),
+    "penalize_boundary_complexity": (OBJ.penalize_boundary_complexity((1, 12, 14, 3), w=2), boundary()),
+    "alignment": (OBJ.alignment("a"), pairs()),
+    "diversity": (OBJ.diversity("a"), grams()),
+    "input_diff": (OBJ.input_diff(ORIG), each(lambda x: np.sqrt(((x - ORIG) ** 2).mean()), X)),
+    "class_logit": (OBJ.class_logit("logits", 2), [float(A[i, 0, 0, 2]) for i in range(3)]),
 }  # fmt: skip
 
 
@@ -279,7 +280,7 @@ REFUSED: dict[str, tuple[Callable[[Any], object], type[FeaturevizError], str]] =
     "scales": (lambda m: transform.random_scale([0, 1]), InvalidInput, "scales above 0"),
     "units": (lambda m: transform.random_rotate([1], units="turns"), InvalidInput, "'degrees' or 'radians'"),
     "image 5": (
-        lambda m: render.render_vis(m, objectives.channel("mixed3a", 1, batch=5), lambda: param.image(48), verbose=False),
+        lambda m: render.render_vis(m, OBJ.channel("mixed3a", 1, batch=5), lambda: param.image(48), verbose=False),
         InvalidInput, "batch=5",
     ),
 }  # fmt: skip

@@ -51,6 +51,7 @@ class MaskedImage(Parameterization):
         **options: Any,
     ) -> None:
         super().__init__()
+        mask = mask[None] if isinstance(mask, Tensor) and mask.ndim == 2 else mask
         picture, region = check_start(image, n, channels, size).cpu(), as_tensor(mask, 1, "mask").cpu()
         if region.ndim != 3 or region.shape[1:] != picture.shape[2:]:
             height, width = picture.shape[2:]

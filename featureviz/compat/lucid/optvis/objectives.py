@@ -33,8 +33,8 @@ from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, N
 __all__ = [
     "L1", "L2", "FunctionOfT", "InImage", "Objective", "alignment", "as_objective", "bind", "blur_alpha_each_step",
     "blur_input_each_step", "channel", "channel_interpolate", "class_logit", "deepdream", "direction",
-    "direction_cossim", "direction_neuron", "diversity", "input_diff", "neuron", "penalize_boundary_complexity", "tensor_direction",
-    "total_variation", "wrap_objective",
+    "direction_cossim", "direction_neuron", "diversity", "input_diff", "neuron", "penalize_boundary_complexity",
+    "tensor_direction", "total_variation", "wrap_objective",
 ]  # fmt: skip
 
 
