@@ -6,7 +6,7 @@ from featureviz.image.around.grey import GreyImage
 from featureviz.image.around.masked import MaskedImage
 from featureviz.image.base import Parameterization
 from featureviz.image.frequencies.fourier import FourierImage
-from featureviz.image.frequencies.maco import MacoImage
+from featureviz.image.frequencies.natural import MacoImage
 from featureviz.image.pixels.cppn import CPPNImage
 from featureviz.image.pixels.pixel import PixelImage
 from featureviz.image.pixels.pyramid import PyramidImage

@@ -18,7 +18,7 @@ from featureviz.image.frequencies.backgrounds import lay_over_backgrounds, multi
 from featureviz.rng import Rng
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.kornia import Kornia
-from featureviz.transform.resample import average, resample
+from featureviz.transform.resampling import average, resample
 from featureviz.transform.warps import robust
 
 

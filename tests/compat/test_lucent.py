@@ -76,7 +76,7 @@ def test_an_objective_is_its_formula(name: str) -> None:
 
 
 def test_what_is_wrong_is_explained() -> None:
-    with pytest.raises(InvalidInput, match="an nn.Module"):
+    with pytest.raises(InvalidInput, match=r"an nn\.Module"):
         render.render_vis("resnet18", "layer1:3")
     with pytest.raises(InvalidInput, match="show and save"):
         render.render_vis(nn.Conv2d(3, 4, 3), "x:3", show_image=True)

@@ -44,5 +44,5 @@ def import_model(model: Any, *, preprocess: bool = True) -> TappedModel:
         raise InvalidInput(
             f"model={show(model)} was given; expected an nn.Module, such as torchvision.models.resnet18()"
         )
-    normalise = {"mean": MEAN, "std": STD} if preprocess else {}
-    return wrap(Joined(model), name=type(model).__name__, **normalise)
+    mean, std = (MEAN, STD) if preprocess else (None, None)
+    return wrap(Joined(model), name=type(model).__name__, mean=mean, std=std)

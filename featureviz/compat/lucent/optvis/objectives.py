@@ -26,7 +26,8 @@ from featureviz.objectives.leaves import Neuron
 
 __all__ = [
     "Objective", "alignment", "as_objective", "blur_input_each_step", "channel", "channel_interpolate",
-    "channel_weight", "direction", "direction_neuron", "diversity", "localgroup_weight", "neuron", "neuron_weight", "wrap_objective",
+    "channel_weight", "direction", "direction_neuron", "diversity", "localgroup_weight", "neuron", "neuron_weight",
+    "wrap_objective",
 ]  # fmt: skip
 
 

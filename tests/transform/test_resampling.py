@@ -7,7 +7,7 @@ from torch import Tensor
 
 from featureviz import Rng
 from featureviz.transform import Jitter, Pipeline, Rotate, Scale, Warp, functional
-from featureviz.transform.resample import equalise, halve, resample
+from featureviz.transform.resampling import equalise, halve, resample
 from tests.host_traffic import HostTraffic
 
 
