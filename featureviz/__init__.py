@@ -9,7 +9,19 @@ from featureviz.ascent.runtime import Runtime
 from featureviz.errors import FeaturevizError, NonFinite
 from featureviz.gating.discovery import gates
 from featureviz.gating.interventions import clamp, mean_ablate, resample, scale, shift, stop_gradient
-from featureviz.image import FourierImage, Parameterization, PixelImage
+from featureviz.image import (
+    AlphaImage,
+    BallImage,
+    CPPNImage,
+    FourierImage,
+    GreyImage,
+    MacoImage,
+    MaskedImage,
+    Parameterization,
+    PixelImage,
+    PyramidImage,
+    SharedImage,
+)
 from featureviz.models import load
 from featureviz.models.wrapping import wrap
 from featureviz.network.activations import Activations, Rows
@@ -26,7 +38,7 @@ from featureviz.objectives.spec import parse
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import HeldOut, evaluate
 from featureviz.rendering.png import read_recipe
-from featureviz.rendering.presets import clear, fast, plain
+from featureviz.rendering.presets import clear, fast, maco, plain
 from featureviz.rendering.rendering import Rendering
 from featureviz.rendering.selection import best_of
 from featureviz.rng import Rng
@@ -39,9 +51,10 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     "Channel", "Neuron", "Direction", "Logit", "DeepDream", "Gate", "GateValue", "GateContrast", "GatedChannel",
     "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse",
     # what moves: images and the views of them
-    "FourierImage", "PixelImage", "Parameterization", "transform",
+    "FourierImage", "PixelImage", "PyramidImage", "CPPNImage", "MacoImage", "SharedImage", "GreyImage", "AlphaImage",
+    "MaskedImage", "BallImage", "Parameterization", "transform",
     # rendering
-    "render", "best_of", "clear", "fast", "plain", "evaluate", "read_recipe", "Rendering", "HeldOut", "Adam",
+    "render", "best_of", "clear", "fast", "plain", "maco", "evaluate", "read_recipe", "Rendering", "HeldOut", "Adam",
     "LinearCooldown", "Scheduled", "Runtime",
     # what if: interventions and gradients
     "clamp", "scale", "shift", "mean_ablate", "resample", "stop_gradient", "redirected",

@@ -21,7 +21,7 @@ from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.surroundings import modes_kept, no_autocast
 from featureviz.objectives.algebra import Objective
-from featureviz.objectives.goals import prepare, score_views
+from featureviz.objectives.goals import network_layers, prepare, score_views
 from featureviz.rng import Rng, number_images
 from featureviz.transform import Pipeline
 
@@ -44,10 +44,11 @@ class Ascent:
         image_ids: the number of each image, which with the seed decides its views; 0, 1, 2... if left out.
         runtime: precision, compilation and redirected gradients. For a captured step make a ``CudaGraphStep``.
 
-    ``scores`` is ``[steps, N]`` on the device, filled up to ``steps_done``. A step in which a score or a gradient is
-    not finite moves nothing; ``check`` then raises. A batch goes through the network in ``microbatches``: on a CPU
-    a few views at a time, which is quickest, and on any device halved until they fit into memory. The images are the
-    same.
+    ``scores`` is ``[steps, N]`` on the device, filled up to ``steps_done``. ``slope`` ``[N,H,W]`` is the sum over the
+    steps of how much each pixel mattered, the mean over channels of ``|d score / d pixel|``, for images that keep it. A
+    step in which a score or a gradient is not finite moves nothing; ``check`` then raises. A batch goes through the
+    network in ``microbatches``: on a CPU a few views at a time, which is quickest, and on any device halved until they
+    fit into memory. The images are the same.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Ascent:
         _check_count(model, objective, n)
         self.model, self.image, self.runtime = model, image.to(device), runtime
         self.objective = prepare(objective, model)
-        self.pipeline = Pipeline(transforms).to(device)
+        self.pipeline = Pipeline(transforms, alpha=image.alpha).to(device)
         self.leaves: list[nn.Parameter] = [leaf for leaf in image.parameters() if leaf.requires_grad]
         images, optimizer = check_images(self.image, model.channels), Adam() if optimizer is None else optimizer
         self.optimizer = make_optimizer(optimizer, self.leaves)
@@ -79,15 +80,16 @@ class Ascent:
         self.rng = Rng(seed, ids, views, device)
         self.size = model.input_size((images.shape[-2], images.shape[-1]))
         self.pipeline.check(images[:1], self.rng.select(slice(0, 1), slice(0, views)), self.size)
-        self.together = self.objective.across_batch or interventions_across_batch(model.key)
+        self.together = self.objective.across_batch or image.across_batch or interventions_across_batch(model.key)
         self.executor = Executor(
-            model, self.objective.layers, self.size,
+            model, network_layers(self.objective, image.alpha), self.size,
             precision=runtime.precision, compile=runtime.compiles(n * views * steps),
         )  # fmt: skip
         self._split(*first_size(n, views, self.size, device, self.together))
         self._headroom: Tensor | None = None
         self.scores, self.steps_done = torch.zeros(steps, n, dtype=torch.float32, device=device), 0
         self.done, self.failed_at = (torch.tensor(i, device=device) for i in (0, -1))  # as steps_done, on the device
+        self.slope = images.new_zeros(n, *images.shape[2:]) if image.keeps_slope else None
         self._before, self._start = ([leaf.detach().clone() for leaf in self.leaves] for _ in range(2))
 
     @property
@@ -104,7 +106,7 @@ class Ascent:
     def step(self) -> None:
         """One step up; no host synchronisation."""
         self.set_lr()
-        score, gradients = self.score_and_gradient()
+        score, gradients = self.score_and_gradient(keep_slope=True)
         total = score.sum()
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
             leaf.grad = gradient
@@ -175,10 +177,13 @@ class Ascent:
         with modes_kept(), torch.no_grad():
             return self.image().cpu()
 
-    def score_and_gradient(self, objective: Objective | None = None) -> tuple[Tensor, list[Tensor]]:
+    def score_and_gradient(
+        self, objective: Objective | None = None, *, keep_slope: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
         """Scores ``[N]`` at this step, and for each leaf the gradient of their negated sum. Nothing moves.
 
-        ``objective`` is another one in the place of the ascent's own, such as one of its terms.
+        ``objective`` is another one in the place of the ascent's own, such as one of its terms. ``keep_slope`` adds the
+        gradients of pixels to ``slope``.
         """
         objective = objective or self.objective
         while True:
@@ -186,6 +191,8 @@ class Ascent:
                 with modes_kept(), torch.enable_grad(), no_autocast(self.model.device.type):
                     images = self.image()
                     score, slope = self._through_network(objective, images.detach())
+                    if keep_slope and self.slope is not None:
+                        self.slope += slope.abs().mean(1).nan_to_num(0.0, 0.0, 0.0)
                     return score, list(torch.autograd.grad(images, self.leaves, slope))
             except Exception as error:
                 if not out_of_memory(error) or not self.halve():
@@ -224,6 +231,8 @@ class Ascent:
         activations = self.executor(views, part.rows, redirect=redirect)  # of views [M,C,h,w]
         if self._headroom is None:
             self._headroom = headroom(self.model.device)  # made when the forward holds its most
+        if self.image.alpha:
+            activations = activations.with_alpha(images[:, -1:].repeat_interleave(part.rows.views, 0))
         score = score_views(objective, activations)  # [M]
         if not score.requires_grad:
             why = ""

@@ -89,6 +89,7 @@ def _located(ascent: Ascent) -> list[str]:
         seen, rng = images.detach()[part.images].requires_grad_(), part.rng.restart()
         views = watched("a transform", a.pipeline, seen, rng, a.size)
         activations = watched(f"the network {a.model.name}", a.executor, views, part.rows)
+        activations = activations.with_alpha(seen[:, -1:]) if a.image.alpha else activations
         for leaf in a.objective.leaves():
             watched(f"the objective {leaf.spec}", leaf, activations)
     return reasons or ["a backward pass goes through the host"]

@@ -68,6 +68,7 @@ class CudaGraphStep:
         a.schedule = None  # the learning rate would be recorded as it is now
         groups = [dict(group) for group in a.optimizer.param_groups]
         kept = [(t, t.detach().clone()) for t in (*a.leaves, a.scores, a.rng.step, a.done, a.failed_at)]
+        kept += [] if a.slope is None else [(a.slope, a.slope.clone())]
         set_up(a.optimizer, a.model.device)
         if not fresh:
             state = [(t, t.clone()) for s in a.optimizer.state.values() for t in s.values() if isinstance(t, Tensor)]

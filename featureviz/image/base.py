@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,18 @@ class Parameterization(nn.Module, ABC):
 
     ``forward() -> [N,C,H,W]`` float32 in (0,1), without randomness. Every leaf has one row for each image. The initial
     row i depends on the seed and on i, but not on N, so an image starts the same in every batch.
+
+    Attributes:
+        rows: names of the buffers that have one row for each image, as every leaf has.
+        alpha: whether the last channel says how much is seen of each pixel; it comes on top of the network's channels.
+        across_batch: whether images share leaves; such a batch is never split, and image i depends on the others.
+        keeps_slope: whether an ascent adds up how much each pixel matters (``Ascent.slope``).
     """
+
+    rows: tuple[str, ...] = ()
+    alpha: bool = False
+    across_batch: bool = False
+    keeps_slope: bool = False
 
     @abstractmethod
     def forward(self) -> Tensor: ...
@@ -37,6 +48,9 @@ class Parameterization(nn.Module, ABC):
         return len(leaf)
 
 
+Make: TypeAlias = Callable[..., Parameterization]  # of the number of images, their size, and options by name
+
+
 def check_images(image: Parameterization, channels: int) -> Tensor:
     """The images ``[N,channels,H,W]`` of a parameterization that keeps its contract; synchronises with the host.
 
@@ -46,10 +60,10 @@ def check_images(image: Parameterization, channels: int) -> Tensor:
     >>> check_images(FourierImage(2, 8), 3).shape
     torch.Size([2, 3, 8, 8])
     """
-    who, n = type(image).__name__, len(image)
+    who, n, channels = type(image).__name__, len(image), channels + image.alpha
     leaves = {name: leaf for name, leaf in image.named_parameters() if leaf.requires_grad}
     for name, leaf in leaves.items():
-        if leaf.shape[:1] != (n,):
+        if leaf.shape[:1] != (n,) and not image.across_batch:
             raise InvalidInput(
                 f"{who}.{name} is {list(leaf.shape)} for {n} images; expected one row for each image, [{n}, ...]: what"
                 " images share is a buffer"
@@ -108,5 +122,9 @@ def draw_noise(shape: tuple[int, ...], sd: float, seed: int, image_ids: Iterable
 
     Row i is a hash of (seed, image_ids[i]), by default of (seed, i).
     """
-    sd, seed = finite("sd", sd, 0, 1e6), whole("seed", seed, *SEEDS)
-    return sd * Rng(seed, number_images(shape[0], image_ids), step=INITIAL).normal(shape[1:])
+    return finite("sd", sd, 0, 1e6) * initial_rng(shape[0], seed, image_ids).normal(shape[1:])
+
+
+def initial_rng(n: int, seed: int, image_ids: Iterable[int] | None = None) -> Rng:
+    """The random numbers of the leaves of ``n`` images, on the CPU."""
+    return Rng(whole("seed", seed, *SEEDS), number_images(n, image_ids), step=INITIAL)

@@ -9,7 +9,9 @@ norm.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from featureviz.checks import flag
 
 SVD_SQRT = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 EPSILON = 5e-4  # a starting image is clipped to [EPSILON, 1 - EPSILON], where the logit is finite
@@ -30,6 +32,11 @@ def to_image(signal: Tensor, matrix: Tensor | None) -> Tensor:
     if matrix is not None:
         signal = torch.einsum("dc,nchw->ndhw", matrix, signal)
     return torch.sigmoid(signal)
+
+
+def channels_matrix(decorrelate: bool, channels: int) -> nn.Buffer | None:
+    """The colour matrix as a buffer, where there is colour to decorrelate: three channels."""
+    return nn.Buffer(correlation()) if flag("decorrelate", decorrelate) and channels == 3 else None
 
 
 def to_signal(image: Tensor, matrix: Tensor | None) -> Tensor:

@@ -79,6 +79,11 @@ def check_start(image: Picture, n: int | None, channels: int, size: Size | None)
     return pictures.expand(n, -1, -1, -1)
 
 
+def add_rest(images: Tensor, rest: Tensor | None) -> Tensor:
+    """The images with what their leaves cannot hold of the picture they started from: pixels that are 0 or 1."""
+    return images if rest is None else (images + rest).clamp(0, 1)
+
+
 def read_picture(path: PathLike, size: Size | None = None, *, channels: int = 3) -> Tensor:
     """The picture in a file, ``[C,H,W]`` in [0,1]; with ``size``, it is scaled until it covers that, and cropped.
 

@@ -15,7 +15,7 @@ from torch import nn
 from featureviz.errors import InvalidInput
 from featureviz.files import show_path
 from featureviz.image.base import Parameterization, Size
-from featureviz.image.fourier import FourierImage
+from featureviz.image.frequencies.fourier import FourierImage
 from featureviz.image.picture import Picture, as_tensor, is_picture
 
 

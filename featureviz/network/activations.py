@@ -12,6 +12,7 @@ from torch import Tensor
 from featureviz.checks import instance
 from featureviz.errors import InvalidInput, unknown
 from featureviz.network.axes import Axes
+from featureviz.network.taps import ALPHA
 
 
 @final
@@ -77,6 +78,10 @@ class Activations(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+    def with_alpha(self, alpha: Tensor) -> Activations:
+        """With the alpha channel ``[M,1,H,W]`` of the images as ``".alpha"``."""
+        return Activations({**self._tensors, ALPHA: alpha}, self.rows, self.labels, self._axes)
 
     def axes(self, name: str) -> Axes:
         """Which axis of a tensor is what."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from featureviz.network.axes import Axes
 
 INPUT, OUTPUT = "input", "output"  # the picture and what the network returns, unless a module has that name
+ALPHA = ".alpha"  # of an image with transparency, as it is before any transform; no layer of the network
 IMAGE, RETURNED = ".input", ".output"  # the same two, whatever the modules are called: no path begins with a dot
 GATE, GATE_VALUE = "gate:", "gate value:"  # these prefixes and the next are followed by the name of a gated block
 PRE_GATE, GATED, BOTTLENECK = "pregate:", "gated:", "bottleneck:"

@@ -12,6 +12,7 @@ from featureviz.checks import show
 from featureviz.errors import InvalidInput
 from featureviz.network.activations import Activations
 from featureviz.network.model import TappedModel
+from featureviz.network.taps import ALPHA, IMAGE
 from featureviz.objectives.algebra import Objective, PerImage
 from featureviz.objectives.gate_leaves import Gate
 from featureviz.objectives.leaves import Channel, Logit
@@ -45,6 +46,19 @@ def prepare(objective: Objective, model: TappedModel) -> Objective:
             if isinstance(child, Logit):
                 setattr(parent, name, child.resolve(model.labels))
     return holder.to(model.device)[0]
+
+
+def network_layers(objective: Objective, alpha: bool) -> tuple[str, ...]:
+    """The layers of the network that it reads; ``".alpha"`` is one of the image, if it has ``alpha``.
+
+    Raises ``InvalidInput`` if it reads the alpha channel of an image that has none.
+    """
+    if ALPHA in objective.layers and not alpha:
+        raise InvalidInput(
+            f"{objective.spec} reads the alpha channel {ALPHA!r}, which this image has not; give image=fv.AlphaImage"
+        )
+    layers = tuple(layer for layer in objective.layers if layer != ALPHA)
+    return layers or (IMAGE,)
 
 
 def score_views(objective: Objective, activations: Activations) -> Tensor:

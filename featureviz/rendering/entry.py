@@ -122,6 +122,7 @@ def render(
         recipe=_make_recipe(here, goal, made, image_ids, pipeline, optimizer, runtime)
         | {"seed": seed, "views": views, "steps": steps, **describe_start(image, here.channels)},
         snapshots=made.snapshots,
+        slope=made.slope,
         interrupted=isinstance(made.stopped, KeyboardInterrupt) or stop is not None,
     )
     if isinstance(made.stopped, NonFinite):
@@ -144,5 +145,6 @@ def _make_recipe(
         "versions": {"featureviz": version("featureviz"), "torch": torch.__version__},
         "optimizer": getattr(optimizer, "__name__", None) or str(optimizer), "redirect": runtime.redirect,
         **({"unmoved": list(made.unmoved)} if made.unmoved else {}),
+        **({"alpha": True} if made.images.shape[1] > model.channels else {}),
         **({"precision": runtime.precision} if runtime.precision != "float32" else {}),
     }  # fmt: skip

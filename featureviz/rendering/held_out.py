@@ -20,7 +20,7 @@ from featureviz.network.model import TappedModel, tapped
 from featureviz.network.surroundings import own_surroundings
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.gate_leaves import Gate, GatedChannel, GateValue
-from featureviz.objectives.goals import Goal, as_objective, prepare, score_views
+from featureviz.objectives.goals import Goal, as_objective, network_layers, prepare, score_views
 from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.rng import HELD_OUT, Rng, number_images
 from featureviz.transform import Pipeline
@@ -66,7 +66,8 @@ def evaluate(
     Args:
         model: the network.
         objective: an objective, a spec, or a list of either, one an image.
-        images: what is scored; one ``[C,H,W]`` too.
+        images: what is scored; one ``[C,H,W]`` too. A tensor with one channel more than the network has alpha as its
+            last channel, and is laid over random backgrounds.
         draws: random views of each image.
         transforms: of the views; ``fv.transform.robust()`` if left out, whatever the images were made with, so that
             scores can be compared.
@@ -80,16 +81,18 @@ def evaluate(
     torch.Size([16, 2])
     """
     model, objective = tapped(model), prepare(as_objective(objective), model)
-    images, draws = check_pictures(images, model.channels), whole("draws", draws, 1, VIEWS)
+    alpha = isinstance(images, Tensor) and images.ndim in (3, 4) and images.shape[-3] == model.channels + 1
+    images, draws = check_pictures(images, model.channels + alpha), whole("draws", draws, 1, VIEWS)
     n, ids = len(images), number_images(len(images), image_ids)
     if objective.n not in (1, n):
         raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
     check_batch(model.key, n)
     seed = whole("seed", seed, *SEEDS)
-    held_out = _Judge(model, objective, images, Pipeline(transforms).to(model.device)).judge(seed, ids, draws)
+    own = Pipeline(transforms, alpha=alpha).to(model.device)
+    held_out = _Judge(model, objective, images, own).judge(seed, ids, draws)
     kinds = dict[str, Tensor]()
     for name, kind in unseen().items():
-        pipeline = Pipeline(kind.transforms).to(model.device)
+        pipeline = Pipeline(kind.transforms, alpha=alpha).to(model.device)
         judge = _Judge(model, objective, kind.change(images), pipeline, scores_only=True)
         kinds[name] = judge.judge(seed, ids, kind.views).scores.mean(0)
     return replace(held_out, unseen=kinds)
@@ -166,7 +169,10 @@ class _Judge:
         images, size = self.images[part.images].to(self.model.device), self._size
         views = self.pipeline(images, part.rng.restart(), size)
         read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
-        activations = self.model(views, tuple(dict.fromkeys([*self.objective.layers, *read])), part.rows)
+        layers = network_layers(self.objective, self.pipeline.alpha)
+        activations = self.model(views, tuple(dict.fromkeys([*layers, *read])), part.rows)
+        if self.pipeline.alpha:
+            activations = activations.with_alpha(images[:, -1:].repeat_interleave(part.rows.views, 0))
         score = score_views(self.objective, activations)
         if not bool(score.isfinite().all()):
             self.pipeline.check(images, part.rng.restart(), size)  # names a transform that is the reason

@@ -29,41 +29,55 @@ OTHER_FORMATS = frozenset([
 _HEADER = 33  # bytes of the signature and the first chunk; text chunks may follow
 
 
-def to_pixels(image: Tensor) -> np.ndarray:
+def to_pixels(image: Tensor, *, alpha: bool = False) -> np.ndarray:
     """``[C,H,W]`` in [0,1] to bytes: ``[H,W,3]`` for three channels, ``[H,W]`` for one.
 
-    Any other number of channels becomes grey pictures side by side on white, as ``[H',W',3]``.
+    With ``alpha`` the last channel is transparency, and the result ``[H,W,4]``. Any other number of channels becomes
+    grey pictures side by side on white, as ``[H',W',3]``.
     """
-    if len(image) not in (1, 3):
+    if alpha:
+        image = torch.cat([image[:-1].expand(3, -1, -1), image[-1:]])
+    elif len(image) not in (1, 3):
         image = _to_sheet(image)
     array = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return np.moveaxis(array, 0, -1) if len(array) == 3 else array[0]
+    return np.moveaxis(array, 0, -1) if len(array) > 1 else array[0]
 
 
-def encode_png(image: Tensor, recipe: dict[str, Any] | None = None, *, palette: bool = False) -> bytes:
+def encode_png(
+    image: Tensor, recipe: dict[str, Any] | None = None, *, palette: bool = False, alpha: bool = False
+) -> bytes:
     """``[C,H,W]`` in [0,1] as the bytes of a PNG, with ``recipe`` as JSON in a text chunk.
 
-    ``palette`` reduces the image to 256 colours, so that a page of text and maps has less than half the bytes.
+    ``alpha`` says that the last channel is transparency. ``palette`` reduces the image to 256 colours, so that a page
+    of text and maps has less than half the bytes.
 
     >>> encode_png(torch.rand(3, 4, 4), {"seed": 0})[1:4]
     b'PNG'
     """
     options: dict[str, Any] = {"bits": 8} if palette else {}
-    data = iio.imwrite("<bytes>", to_pixels(image), extension=".png", plugin="pillow", optimize=True, **options)
+    data = iio.imwrite(
+        "<bytes>", to_pixels(image, alpha=alpha), extension=".png", plugin="pillow", optimize=True, **options
+    )
     assert data is not None
     return data if recipe is None else data[:_HEADER] + _text_chunk(RECIPE_KEY, json.dumps(recipe)) + data[_HEADER:]
 
 
-def write_image(path: Path, image: Tensor, recipe: dict[str, Any]) -> None:
-    """Write ``[C,H,W]`` in [0,1] as a PNG with its recipe.
+def write_image(path: Path, image: Tensor, recipe: dict[str, Any], *, alpha: bool = False) -> None:
+    """Write ``[C,H,W]`` in [0,1] as a PNG with its recipe; with ``alpha``, the last channel is transparency.
 
     Unless C is 1 or 3, the values themselves are beside it, as a float32 ``.npy`` of the same name.
     """
-    if len(image) not in (1, 3):
+    if len(image) not in (1, 3) and not alpha:
         file = io.BytesIO()
         np.save(file, image.detach().float().cpu().numpy())
         write_bytes(path.with_suffix(".npy"), file.getvalue())
-    write_bytes(path, encode_png(image, recipe))
+    write_bytes(path, encode_png(image, recipe, alpha=alpha))
+
+
+def over_white(images: Tensor) -> Tensor:
+    """Images ``[N,C+1,H,W]`` whose last channel is alpha as they look on white, ``[N,C,H,W]``."""
+    alpha = images[:, -1:]
+    return images[:, :-1] * alpha + (1 - alpha)
 
 
 def name_png(path: PathLike) -> Path:

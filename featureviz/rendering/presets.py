@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from featureviz.ascent.optimizers import Adam, LinearCooldown
+import torch
+
+from featureviz.ascent.optimizers import Adam, LinearCooldown, Scheduled
 from featureviz.checks import STEPS as MOST_STEPS
 from featureviz.checks import whole
+from featureviz.image import MacoImage
 from featureviz.transform.base import Transform
 from featureviz.transform.pixelwise import Noise
 from featureviz.transform.until import Until
-from featureviz.transform.warps import robust
+from featureviz.transform.warps import Crop, robust
 
 LEARNING_RATE = 0.08  # at first; it falls to a fifth over the last quarter of the steps
 STEPS = 128  # of a render, a demo, a card and a gallery
 NOISE, SHARE = 0.04, 0.75  # the sd of the noise in the views, and the share of the steps that have it
+MACO_STEPS, MACO_VIEWS = 256, 4
 
 
 def clear(steps: int = STEPS) -> dict[str, Any]:
@@ -70,3 +74,26 @@ def clear_views() -> list[Transform]:
 def cooling_adam(lr: float = LEARNING_RATE) -> Adam:
     """The optimizer of ``clear``; that of ``fast`` has a smaller learning rate."""
     return Adam(LinearCooldown(lr), betas=(0.5, 0.999))
+
+
+def maco(steps: int = MACO_STEPS, size: int = 512) -> dict[str, Any]:
+    """Options of ``fv.render`` for images with the amplitudes of photographs (``fv.MacoImage``; Fel et al. 2023).
+
+    The optimizer is NAdam, whose learning rate falls from 1 to 0.05, so that phases come to rest. A step has
+    4 views of every image, each a crop of side 0.05 to 0.5, with a little noise.
+
+    >>> import featureviz as fv
+    >>> model = fv.load("embedded")
+    >>> picture = fv.render(model, "features.6:3", **fv.maco(2, size=64), progress=False)
+    >>> picture.transparent().shape
+    torch.Size([1, 4, 64, 64])
+    """
+    return {
+        "image": MacoImage, "size": size, "steps": whole("steps", steps, 0, MOST_STEPS), "views": MACO_VIEWS,
+        "transforms": [Crop(0.05, 0.5), Noise(0.05)],
+        "optimizer": Scheduled(_nadam, LinearCooldown(1.0, share=1.0, end=0.05)),
+    }  # fmt: skip
+
+
+def _nadam(leaves: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.NAdam(leaves, lr=1.0)

@@ -28,6 +28,7 @@ class Run:
     snapshots: dict[int, Tensor]
     stopped: KeyboardInterrupt | NonFinite | None
     unmoved: tuple[int, ...] = ()  # the places of images that no step has moved
+    slope: Tensor | None = None  # how much each pixel mattered [N,H,W], where the parameterization keeps it
 
 
 def run_ascent(ascent: Ascent, steps: int, snapshots: Iterable[int], label: str | None, worker: Worker) -> Run:
@@ -65,7 +66,8 @@ def run_ascent(ascent: Ascent, steps: int, snapshots: Iterable[int], label: str 
             worker.stop()
     scores = ascent.scores[: ascent.steps_done].cpu()
     unmoved = tuple(ascent.unmoved()) if len(scores) else ()
-    return Run(type(ascent.image).__name__, ascent.images(), scores, kept, stopped, unmoved)
+    slope = None if ascent.slope is None else ascent.slope.cpu() / max(1, ascent.steps_done)
+    return Run(type(ascent.image).__name__, ascent.images(), scores, kept, stopped, unmoved, slope)
 
 
 def join_runs(runs: list[Run]) -> Run:
@@ -84,5 +86,6 @@ def join_runs(runs: list[Run]) -> Run:
             if all(at in run.snapshots for run in runs)
         },
         unmoved=tuple(at + i for at, run in zip(first_places, runs, strict=False) for i in run.unmoved),
+        slope=torch.cat(slopes) if (slopes := [run.slope for run in runs if run.slope is not None]) else None,
         stopped=next((stop for stop in stops if isinstance(stop, NonFinite)), stops[0] if stops else None),
     )

@@ -77,6 +77,7 @@ def split_images(
     if objective.n not in (1, n):
         raise InvalidInput(f"the objective {objective.spec} describes {objective.n} images; {n} were given")
     together = [objective.spec] if objective.across_batch else []
+    together += [type(image).__name__] if image.across_batch else []
     together += [i.text for i in interventions_on(models[0].key) if i.across_batch]
     if together and count > 1:
         warnings.warn(
@@ -95,7 +96,7 @@ def split_images(
 
 
 def select_images(image: Parameterization, images: range) -> Parameterization:
-    """Some images of a batch as a batch of their own: their rows of each leaf. Everything else stays the same."""
+    """Some images of a batch as a batch of their own: their rows of leaves and buffers. All else stays the same."""
     twin, n = copy.deepcopy(image), len(image)
     for name, leaf in twin.named_parameters():
         if leaf.shape[:1] != (n,):
@@ -104,6 +105,11 @@ def select_images(image: Parameterization, images: range) -> Parameterization:
                 " among devices; give one device"
             )
         leaf.data = leaf.data[images.start : images.stop].clone()
+    for part in twin.modules():
+        for name in part.rows if isinstance(part, Parameterization) else ():
+            buffer = getattr(part, name)
+            if buffer is not None:
+                setattr(part, name, buffer[images.start : images.stop].clone())
     return twin
 
 

@@ -39,7 +39,17 @@ class Pixelwise(Transform, ABC):
 
 
 class Warp(Transform, ABC):
-    """An affine change of coordinates, given by its matrix: abstract. A pipeline multiplies all of its warps."""
+    """A change of coordinates, given by its matrix: abstract. A pipeline multiplies all of its warps.
+
+    The matrices are affine, unless the class says that it is ``projective``.
+
+    ``span`` is the least and the most that its matrices shrink: lengths of the image in a length of the view. Unless a
+    warp says more, it may magnify and does not shrink. It decides only how many averaged copies of a large image are
+    made for the views to choose from.
+    """
+
+    span: tuple[float, float] = (0.0, 1.0)
+    projective: bool = False
 
     @abstractmethod
     def matrix(self, rng: Rng, size: tuple[int, int]) -> Tensor:
@@ -51,4 +61,4 @@ class Warp(Transform, ABC):
 
     @final
     def transform(self, images: Tensor, draw: Draw) -> Tensor:
-        return functional.warp(images, draw[0], (images.shape[-2], images.shape[-1]))
+        return functional.warp(images, draw[0], (images.shape[-2], images.shape[-1]), affine=not self.projective)

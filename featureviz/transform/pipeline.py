@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import functools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featureviz.checks import entries, show
 from featureviz.errors import InvalidInput
+from featureviz.image.frequencies.backgrounds import lay_over_backgrounds, multiply_alpha
 from featureviz.rng import Rng
-from featureviz.transform import functional
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.kornia import as_transform
+from featureviz.transform.resampling import average, resample
 from featureviz.transform.until import Until
 from featureviz.transform.warps import robust
 
@@ -23,10 +27,14 @@ from featureviz.transform.warps import robust
 class Pipeline(nn.Module):
     """Transforms in the given order: ``pipeline(images, rng, size, done)``, ``[N,C,H,W]`` to ``[N*K,C,h,w]``.
 
-    The matrices of all warps are multiplied and the image is resampled once, directly to ``size``; pixelwise
-    transforms are applied after that. Any other transform ends this: warps after it are a second resampling.
-    ``done`` is the share of an ascent's steps that are done, 0 to 1, at which transforms in ``Until`` end.
+    The matrices of all warps are multiplied and the image is resampled once, directly to ``size``: each view from the
+    image as it is, or averaged as much as the view shrinks it (``resample``). Pixelwise transforms come after that.
+    Any other transform ends this: warps after it are a second resampling. ``done`` is the share of an ascent's steps
+    that are done, 0 to 1, at which transforms in ``Until`` end.
     ``kornia.augmentation`` modules are accepted. All are copied, so what the caller gave is never moved or changed.
+
+    With ``alpha`` the images are ``[N,C+1,H,W]`` and their last channel is alpha: after the first resampling each view
+    is laid over a random background, which gives C channels.
 
     Raises ``InvalidInput`` that names the transform, if one breaks its contract.
 
@@ -35,8 +43,9 @@ class Pipeline(nn.Module):
     torch.Size([8, 3, 24, 24])
     """
 
-    def __init__(self, transforms: Iterable[nn.Module] | None = ()) -> None:
+    def __init__(self, transforms: Iterable[nn.Module] | None = (), *, alpha: bool = False) -> None:
         super().__init__()
+        self.alpha = alpha
         given = list_transforms(transforms)
         try:
             self.transforms = nn.ModuleList(copy.deepcopy(given))
@@ -62,12 +71,20 @@ class Pipeline(nn.Module):
         self._make_views(images, rng, size, 0.0, look=True)
 
     def _make_views(self, images: Tensor, rng: Rng, size: tuple[int, int], done: float, *, look: bool) -> Tensor:
-        full = (images.shape[-2], images.shape[-1])
-        images = functional.shrink(images, size)
-        if rng.views > 1:
-            images = images.repeat_interleave(rng.views, 0)  # [M,C,H,W]
-        for warps, others in _stages(self.acting(done)):
-            images = _resample(images, [_matrix(warp, rng, full, look=look) for warp in warps], size)
+        full, views = (images.shape[-2], images.shape[-1]), rng.views
+        images = multiply_alpha(images) if self.alpha else images
+        for number, (warps, others) in enumerate(_stages(self.acting(done))):
+            if warps:
+                matrix = functools.reduce(torch.matmul, [_matrix(warp, rng, full, look=look) for warp in warps])
+                flat = not any(warp.projective for warp in warps)
+                images = resample(images, matrix, size, _span(warps), views, affine=flat)
+            elif images.shape[-2:] != size:
+                images = F.interpolate(average(images, size), size, mode="bilinear", align_corners=False)
+            if len(images) < len(rng):
+                images = images.repeat_interleave(views, 0)  # [M,C,h,w]
+            views = 1
+            if self.alpha and number == 0:
+                images = lay_over_backgrounds(images, rng)
             for transform in others:
                 images = _transformed(transform, images, rng, size, look=look)
         return images
@@ -142,12 +159,6 @@ def _describe(value: Any) -> str:
     return f"{list(value.shape)} of {value.dtype} on {value.device}" if isinstance(value, Tensor) else show(value)
 
 
-def _resample(images: Tensor, matrices: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    if matrices:
-        total = matrices[0]
-        for matrix in matrices[1:]:
-            total = total @ matrix  # a point of the output passes the last warp first
-        return functional.warp(images, total, size)
-    if images.shape[-2:] == size:
-        return images
-    return torch.nn.functional.interpolate(images, size, mode="bilinear", align_corners=False)
+def _span(warps: Sequence[Warp]) -> tuple[float, float]:
+    """The least and the most that the warps together shrink."""
+    return math.prod(warp.span[0] for warp in warps), math.prod(warp.span[1] for warp in warps)

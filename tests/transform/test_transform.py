@@ -8,10 +8,16 @@ from torch import Tensor
 from featureviz import Rng
 from featureviz.errors import InvalidInput
 from featureviz.transform import (
+    Blur,
+    ColorJitter,
+    Crop,
     Flip,
+    Homography,
     Jitter,
     Noise,
+    NormalizeGradient,
     Pipeline,
+    Roll,
     Rotate,
     Scale,
     Transform,
@@ -30,10 +36,16 @@ TRANSFORMS: dict[str, Transform] = {
     "flip": Flip(),
     "noise": Noise(0.1),
     "until": Until(Noise(0.1), 0.5),
+    "crop": Crop(0.3, 0.7),
+    "homography": Homography(0.3),
+    "roll": Roll(),
+    "blur": Blur(0.2, 2.0),
+    "colour": ColorJitter(0.3, 0.2),
 }
 STILL = {
     "jitter": Jitter(0), "scale": Scale(1, 1), "rotate": Rotate(0), "flip": Flip(0), "noise": Noise(0),
-    "until": Until(Noise(0), 0.5),
+    "until": Until(Noise(0), 0.5), "crop": Crop(1, 1), "homography": Homography(0), "blur": Blur(0, 0),
+    "colour": ColorJitter(0, 0), "gradient": NormalizeGradient(),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", TRANSFORMS)
 
@@ -47,7 +59,7 @@ def pictures(n: int = 3, size: tuple[int, int] = SIZE) -> Tensor:
     )
 
 
-@each
+@pytest.mark.parametrize("name", STILL)
 def test_identity_draw_is_identity(name: str) -> None:
     out = Pipeline([STILL[name]])(pictures(), Rng(0, 3), SIZE)
     assert torch.allclose(out, pictures(), atol=1e-5)
@@ -126,10 +138,63 @@ def test_warp_is_kornias(degrees: float) -> None:
     assert (functional.warp(x, ours, SIZE) - expected).abs().max() < 1e-5
 
 
+def test_perspective_is_kornias() -> None:
+    x, (h, w) = pictures(2), SIZE
+    corners = torch.tensor([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]) + 0.3 * torch.rand(2, 4, 2)
+    pixels = (corners + 1) / 2 * torch.tensor([w, h]) - 0.5
+    whole = torch.tensor([[-0.5, -0.5], [w - 0.5, -0.5], [w - 0.5, h - 0.5], [-0.5, h - 0.5]]).expand(2, -1, -1)
+    matrix = kornia.geometry.get_perspective_transform(pixels, whole)
+    expected = kornia.geometry.warp_perspective(x, matrix, SIZE, padding_mode="reflection", align_corners=True)
+    ours = functional.warp(x, functional.perspective(corners), SIZE, affine=False)
+    inside = (slice(None), slice(None), slice(4, -4), slice(4, -4))  # mirrored about other lines there
+    assert (ours[inside] - expected[inside]).abs().max() < 1e-4
+
+
+def test_a_crop_stays_inside_and_has_the_side_that_is_asked_for() -> None:
+    matrix = Crop(0.2, 0.4).matrix(Rng(0, 64), SIZE)
+    sides, centres = matrix[:, 0, 0], matrix[:, :2, 2]
+    assert sides.min() >= 0.2
+    assert sides.max() <= 0.4
+    assert (centres.abs().amax(1) + sides <= 1 + 1e-6).all()
+    assert (centres.abs().amax(1) + sides > 0.95).any()
+
+
+def test_a_roll_only_moves_pixels_around() -> None:
+    images = torch.rand(1, 3, 7, 9).expand(5, -1, -1, -1)
+    rolled = Roll().transform(images, Roll().draw(Rng(3, 5), (7, 9)))
+    for i, row in enumerate(rolled):
+        assert any(torch.equal(row, images[i].roll((dy, dx), (1, 2))) for dy in range(7) for dx in range(9))
+
+
+def test_blur_is_kornias() -> None:
+    images, sigma = torch.rand(3, 3, 20, 28), torch.tensor([0.5, 1.0, 2.0])
+    blurred = Blur(0.5, 2.0).transform(images, (sigma,))
+    for image, s, own in zip(images, sigma.tolist(), blurred, strict=True):
+        expected = kornia.filters.gaussian_blur2d(image[None], (13, 13), (s, s), border_type="replicate")[0]
+        assert torch.allclose(own, expected, atol=1e-5)
+
+
+def test_colours_vary_as_those_of_photographs_do() -> None:
+    """A shift along the first axis changes brightness, along the others colour; a gain leaves grey where it is."""
+    jitter, grey = ColorJitter(), torch.full((3, 3, 2, 2), 0.5)
+    moved = jitter.transform(grey, (torch.ones(3, 3), 0.1 * torch.eye(3)))[:, :, 0, 0] - 0.5
+    assert moved[0].std() < 0.01 * 3
+    assert moved.norm(dim=1).tolist() == sorted(moved.norm(dim=1).tolist(), reverse=True)
+    assert torch.allclose(jitter.transform(grey, (torch.rand(3, 3), torch.zeros(3, 3))), grey, atol=1e-6)
+
+
+def test_a_normalised_gradient_has_length_one_for_each_view() -> None:
+    images = pictures(3).requires_grad_()
+    out = NormalizeGradient().transform(images, ())
+    weights = torch.tensor([1e-6, 3.0, 0.0]).view(3, 1, 1, 1)
+    (gradient,) = torch.autograd.grad((out * weights).sum(), images)
+    assert torch.allclose(gradient.flatten(1).norm(dim=1), torch.tensor([1.0, 1.0, 0.0]))
+
+
 def test_no_border_is_filled() -> None:
     """A white image stays white under the largest warps."""
     white = torch.ones(2, 3, 32, 32)
-    out = Pipeline([Jitter(64), Scale(0.3, 0.5), Rotate(180)])(white, Rng(0, 2, views=16), (24, 24))
+    out = Pipeline([Homography(0.4), Jitter(64), Scale(0.3, 0.5), Rotate(180)])(white, Rng(0, 2, views=16), (24, 24))
     assert torch.allclose(out, torch.ones_like(out))
 
 
@@ -158,10 +223,10 @@ def test_pixelwise_transforms_do_not_break_the_fusion_and_barriers_do() -> None:
 
     original = functional.warp
 
-    def counted(*args: object) -> Tensor:
+    def counted(*args: object, **options: bool) -> Tensor:
         nonlocal count
         count += 1
-        return original(*args)  # pyright: ignore[reportArgumentType]
+        return original(*args, **options)  # pyright: ignore[reportArgumentType]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(functional, "warp", counted)
@@ -245,6 +310,13 @@ def test_bad_ranges_are_explained() -> None:
         lambda: Noise(-1),
         lambda: Until(Noise(), 1.1),
         lambda: Until(torch.nn.ReLU(), 0.5),
+        lambda: Crop(0.5, 0.4),
+        lambda: Crop(0, 1),
+        lambda: Crop(0.5, 2),
+        lambda: Homography(0.5),
+        lambda: Blur(2, 1),
+        lambda: Blur(-1, 1),
+        lambda: ColorJitter(-0.1),
     ):
         with pytest.raises(InvalidInput):
             make()

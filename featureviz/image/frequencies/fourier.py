@@ -8,10 +8,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import finite, flag
+from featureviz.checks import finite
 from featureviz.image import color
 from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
-from featureviz.image.picture import Picture, check_start
+from featureviz.image.picture import Picture, add_rest, check_start
 
 
 def frequency_scale(height: int, width: int, decay: float) -> Tensor:
@@ -24,6 +24,18 @@ def frequency_scale(height: int, width: int, decay: float) -> Tensor:
     fx = torch.fft.rfftfreq(width, dtype=torch.float32, device="cpu")[None, :]
     f = torch.sqrt(fx**2 + fy**2).clamp(min=1.0 / max(height, width))
     return (height * width) ** 0.5 / f**decay / 4.0
+
+
+def to_space(spectrum: Tensor, scale: Tensor, size: tuple[int, int]) -> Tensor:
+    """The signal ``[N,C,H,W]`` of scaled coefficients ``[N,C,H,W//2+1,2]``.
+
+    A single transform is rounded in another way than several together. So it is done twice, and a grey image alone is
+    to the bit what it is in a batch.
+    """
+    coefficients = torch.view_as_complex(spectrum) * scale
+    single = coefficients.shape[:2].numel() == 1
+    signal = torch.fft.irfft2(coefficients.repeat(2, 1, 1, 1) if single else coefficients, s=size)
+    return signal[:1] if single else signal
 
 
 @final
@@ -41,12 +53,17 @@ class FourierImage(Parameterization):
         sd: standard deviation of the initial noise in z (Lucid: 0.01).
         seed: of the initial noise.
         image_ids: the noise of image i is a hash of (seed, image_ids[i]); by default of (seed, i).
-        image: a picture (a path, a PIL image, an array or a tensor) to start from, and not from noise; it is
-            reproduced to within 1e-3.
+        image: a picture (a path, a PIL image, an array or a tensor) to start from, and not from noise. The first image
+            is the picture itself. As from noise, a step changes low frequencies most (feature accentuation, Hamblin et
+            al. 2024).
+
+    The image wraps: its left edge continues its right one. Views show this seam with ``fv.transform.Roll``.
 
     >>> FourierImage(2, (5, 7))().shape
     torch.Size([2, 3, 5, 7])
     """
+
+    rows = ("rest",)
 
     def __init__(
         self,
@@ -64,7 +81,7 @@ class FourierImage(Parameterization):
         super().__init__()
         start = None if image is None else check_start(image, n, channels, size)
         n, channels, *sides = check_shape(n, channels, size) if start is None else start.shape
-        self.matrix = nn.Buffer(color.correlation()) if flag("decorrelate", decorrelate) and channels == 3 else None
+        self.matrix = color.channels_matrix(decorrelate, channels)
         self.size = (sides[0], sides[1])
         self.scale = nn.Buffer(frequency_scale(*self.size, finite("decay", decay, -4, 4)))  # [H, W//2+1]
         if start is None:
@@ -73,7 +90,10 @@ class FourierImage(Parameterization):
             spectrum = torch.fft.rfft2(color.to_signal(start.cpu(), self.matrix))
             leaf = torch.view_as_real(spectrum / self.scale)
         self.spectrum = nn.Parameter(leaf.contiguous())
+        self.rest = None if start is None else nn.Buffer(start.cpu() - self._decode().detach())
 
     def forward(self) -> Tensor:
-        coefficients = torch.view_as_complex(self.spectrum) * self.scale
-        return color.to_image(torch.fft.irfft2(coefficients, s=self.size), self.matrix)
+        return add_rest(self._decode(), self.rest)
+
+    def _decode(self) -> Tensor:
+        return color.to_image(to_space(self.spectrum, self.scale, self.size), self.matrix)

@@ -7,21 +7,22 @@ from typing import final
 
 from torch import Tensor, nn
 
-from featureviz.checks import flag
 from featureviz.image import color
 from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
-from featureviz.image.picture import Picture, check_start
+from featureviz.image.picture import Picture, add_rest, check_start
 
 
 @final
 class PixelImage(Parameterization):
     """N images of free pixels: ``sigmoid(C x)``, C the colour matrix, x the leaf ``[N,C,H,W]``.
 
-    Args: as for ``FourierImage``, without ``decay``; ``sd`` is that of x; ``image`` is reproduced to within 5e-4.
+    Args: as for ``FourierImage``, without ``decay``; ``sd`` is that of x.
 
     >>> PixelImage(2, (5, 7))().shape
     torch.Size([2, 3, 5, 7])
     """
+
+    rows = ("rest",)
 
     def __init__(
         self,
@@ -38,9 +39,13 @@ class PixelImage(Parameterization):
         super().__init__()
         start = None if image is None else check_start(image, n, channels, size)
         shape = check_shape(n, channels, size) if start is None else start.shape
-        self.matrix = nn.Buffer(color.correlation()) if flag("decorrelate", decorrelate) and shape[1] == 3 else None
+        self.matrix = color.channels_matrix(decorrelate, shape[1])
         drawn = draw_noise(shape, sd, seed, image_ids) if start is None else color.to_signal(start.cpu(), self.matrix)
         self.pixels = nn.Parameter(drawn)
+        self.rest = None if start is None else nn.Buffer(start.cpu() - self._decode().detach())
 
     def forward(self) -> Tensor:
+        return add_rest(self._decode(), self.rest)
+
+    def _decode(self) -> Tensor:
         return color.to_image(self.pixels, self.matrix)

@@ -1,0 +1,1 @@
+"""Lucid's spelling: ``import featureviz.compat.lucid.optvis.render as render``, and the other modules."""

@@ -1,0 +1,1 @@
+"""Lucid's ``misc``: pictures in and out, and ``ChannelReducer``."""

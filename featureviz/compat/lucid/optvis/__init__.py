@@ -1,0 +1,1 @@
+"""Lucid's ``optvis``: objectives, parameterizations, transforms and ``render_vis``."""

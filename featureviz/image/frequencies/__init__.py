@@ -1,0 +1,1 @@
+"""Images whose leaves are frequencies."""
