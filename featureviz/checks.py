@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
@@ -66,7 +66,7 @@ def entries(name: str, values: Any, count: int | None = None, of: str = "numbers
     """The entries of a list, tuple, range, set, array or tensor of one dimension, checked to be ``count``."""
     expected = f"{'a list of' if count is None else count} {of}"
     if isinstance(values, (np.ndarray, Tensor)):
-        found = values.tolist() if values.ndim == 1 and not _on_meta(values) else None
+        found = values.tolist() if values.ndim == 1 and _is_read(values) else None
     elif isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping)):
         found = list(islice(values, MOST + 1))
     else:
@@ -106,14 +106,18 @@ def usable(device: torch.device | str | int | None) -> torch.device | None:
     """The device; an error if this machine has none of that name. None stands for whatever is in use."""
     try:
         return None if device is None else torch.empty(0, device=device).device
-    except (
-        RuntimeError,
-        AssertionError,
-        TypeError,
-        ValueError,
-    ) as error:  # torch's ways to say that there is no such device
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:  # torch's ways to say that there is none
         reason = str(error).partition("\n")[0]
         raise InvalidInput(f"device={show(device)} cannot be used: {reason}; give one such as 'cpu'") from error
+
+
+def holds_numbers(value: object) -> TypeGuard[Tensor]:
+    """Whether ``value`` is a tensor whose real numbers can be read one by one: not sparse, quantised or on ``meta``."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized or value.is_complex())
+    )
 
 
 def show(value: Any) -> str:
@@ -131,11 +135,11 @@ def show(value: Any) -> str:
 def _to_plain(value: Any) -> int | float | None:
     """A number of Python, NumPy or torch as Python's; None for anything else, such as a truth value or an array."""
     if isinstance(value, (np.generic, np.ndarray, Tensor)):
-        value = value.item() if value.ndim == 0 and not _on_meta(value) else None
+        value = value.item() if value.ndim == 0 and _is_read(value) else None
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     return value if isinstance(value, (int, float)) else float(value)
 
 
-def _on_meta(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_meta
+def _is_read(value: np.generic | np.ndarray | Tensor) -> bool:
+    return not isinstance(value, Tensor) or holds_numbers(value)

@@ -57,10 +57,8 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Unkno
     >>> print(unknown("layer", "feature.3", ["features.3", "features.4", "classifier"]))
     no layer 'feature.3'; nearest: 'features.3', 'features.4'
     """
-    names, name = (
-        list(known),
-        name if isinstance(name, str) else reprlib.repr(name),
-    )  # whatever the caller gave for a name
+    names = list(known)
+    name = name if isinstance(name, str) else reprlib.repr(name)  # whatever the caller gave for a name
     near = get_close_matches(name, names, n=3, cutoff=0.5) or [n for n in names if name and name in n][:3]
     text = f"no {kind} {name!r}"
     if near:

@@ -25,7 +25,7 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 def check_path(path: PathLike) -> PathLike:
     """``path`` itself, or ``InvalidInput`` if it is of another type."""
     if not isinstance(path, str | os.PathLike):
-        raise InvalidInput(f"{path!r} was given for a file or a folder; expected its path")
+        raise InvalidInput(f"{show(path)} was given for a file or a folder; expected its path")
     return path
 
 

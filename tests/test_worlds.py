@@ -89,6 +89,13 @@ def optimized(model: fv.TappedModel, natural: GateStatistics) -> list[Tensor]:
     return [image().detach()]
 
 
+def loaded(*_: object) -> list[Tensor]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nets = [fv.load("embedded").net, fv.load("torchvision:resnet18", weights=None).net]
+    return [tensor for net in nets for tensor in net.state_dict().values()]
+
+
 WORKS: dict[str, Callable[[fv.TappedModel, GateStatistics], list[Tensor]]] = {
     "rng": lambda *_: [fv.Rng(0, 3, 2).uniform(), fv.Rng(0, [3]).normal((5,)), fv.Rng(1, 2).integers()],
     "fourier": lambda *_: [fv.FourierImage(2, (9, 8))().detach(), fv.FourierImage(image=PICTURES[:2])().detach()],
@@ -98,7 +105,7 @@ WORKS: dict[str, Callable[[fv.TappedModel, GateStatistics], list[Tensor]]] = {
         Pipeline()(PICTURES[:2], fv.Rng(0, 2, 3), (16, 20)),
     ],
     "evaluate": judged, "statistics": statistics, "reachable": reachable, "modes": modes, "drawn": drawn,
-    "attribution": attribution, "intervened": intervened, "optimized": optimized,
+    "loaded": loaded, "attribution": attribution, "intervened": intervened, "optimized": optimized,
 }  # fmt: skip
 
 

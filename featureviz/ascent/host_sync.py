@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from featureviz.network.surroundings import modes_kept
+
 CALLS = {
     torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor, Tensor.item, Tensor.tolist,
     Tensor.cpu, Tensor.numpy, Tensor.__array__, Tensor.__bool__, Tensor.__float__, Tensor.__int__, Tensor.__index__,
@@ -34,7 +36,7 @@ def host_traffic() -> Iterator[list[str]]:
     ['__bool__', 'aten._local_scalar_dense.default']
     """
     found: list[str] = []
-    with _Functions(found), _Ops(found):
+    with modes_kept(_Functions(found)), _Ops(found):
         yield found
 
 

@@ -55,7 +55,14 @@ def make_optimizer(make: MakeOptimizer, leaves: Sequence[nn.Parameter]) -> torch
 
 def learning_rate(schedule: Schedule, done: float) -> float:
     """What a schedule gives after this share of the steps, checked."""
-    return finite(f"the learning rate of {show(schedule)} at {done:g}", schedule(done), 0, FASTEST)
+    try:
+        value = schedule(done)
+    except Exception as error:  # of the caller's function
+        raise InvalidInput(
+            f"the schedule {show(schedule)} fails at {done:g}: {type(error).__name__}: {error}; expected a function"
+            " from the share of the steps that are done, 0 to 1, to a learning rate"
+        ) from error
+    return finite(f"the learning rate of {show(schedule)} at {done:g}", value, 0, FASTEST)
 
 
 @final

@@ -18,6 +18,7 @@ from featureviz.gating.trace import SQUASH, ScaledMap, Tracer, strip_inplace
 from featureviz.gating.verify import hook_modules, propose_site, read_taps
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
+from featureviz.network.surroundings import modes_kept
 
 TOLERANCE = 1e-3  # relative difference of a product before and after the patch; a wrong product differs by about 1
 
@@ -32,7 +33,7 @@ def find_functional(model: TappedModel, images: Tensor, known: Mapping[str, Gate
     if model.looks_at_numbers:
         return []
     tracer = Tracer()
-    with hook_modules(model.net, tracer.leave, tracer.enter), tracer:
+    with hook_modules(model.net, tracer.leave, tracer.enter), modes_kept(tracer):
         model.rerun(images)
     runs = {name: layer.calls for name, layer in model.check().items()}
     gates = {site.gate for site in known.values()}

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featureviz.checks import entries, finite, show, wholes
+from featureviz.checks import entries, finite, holds_numbers, show, wholes
 from featureviz.errors import InvalidInput, UnknownName
 from featureviz.naming import Units, parse_units
 from featureviz.network.in_force import Change, Intervention, intervening
@@ -132,13 +132,7 @@ def _to_row(name: str, value: Value) -> float | Tensor:
         raise InvalidInput(f"{name}={show(value)} was given; expected a number, or one for each gate") from error
     if not isinstance(row, Tensor) or not (row.ndim or row.requires_grad):
         return finite(name, row)
-    if (
-        row.is_complex()
-        or row.dtype == torch.bool
-        or row.is_meta
-        or row.layout != torch.strided
-        or not bool(row.isfinite().all())
-    ):
+    if not holds_numbers(row) or row.dtype == torch.bool or not bool(row.isfinite().all()):
         raise InvalidInput(f"{name}={show(value)} was given; expected finite numbers")
     return row
 

@@ -10,6 +10,7 @@ from typing import Any, final
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
+from featureviz.network.surroundings import modes_kept
 from featureviz.network.taps import hide_from_modes
 
 
@@ -62,7 +63,7 @@ class PatchedForward:
     added: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with _PatchMode(self.replacements):
+        with modes_kept(_PatchMode(self.replacements)):
             return self.forward(*args, **kwargs)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featureviz.checks import show, whole
+from featureviz.checks import holds_numbers, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.files import MOST_BYTES, PathLike, open_file, show_path
 from featureviz.image.base import CHANNELS, Size, check_shape, height_width
@@ -95,6 +95,7 @@ def read_picture(path: PathLike, size: Size | None = None, *, channels: int = 3)
     """
     from PIL import Image, UnidentifiedImageError  # imported here so that `import featureviz` stays light
 
+    channels = whole("channels", channels, 1, CHANNELS)
     with open_file(path, MOST_BYTES) as file:
         try:
             with warnings.catch_warnings():
@@ -171,8 +172,8 @@ def _unreadable(name: str, error: Exception) -> InvalidInput:
 
 
 def _check_tensor(picture: Tensor, channels: int, name: str) -> Tensor:
-    if picture.layout != torch.strided or picture.is_meta or picture.is_quantized:
-        raise InvalidInput(f"{name}={show(picture)} was given, which has no plain values; {_WANTED}")
+    if not holds_numbers(picture):
+        raise InvalidInput(f"{name}={show(picture)} was given, which holds no plain real numbers; {_WANTED}")
     shape = list(picture.shape)
     if picture.ndim not in (3, 4) or shape[-3] != channels or not picture.numel():
         hint = "; move the channels: image.movedim(-1, -3)" if len(shape) in (3, 4) and shape[-1] == channels else ""

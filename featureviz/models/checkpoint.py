@@ -9,12 +9,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featureviz.checks import holds_numbers
 from featureviz.errors import ModelError
 from featureviz.files import PathLike, open_file, show_path
 
@@ -133,14 +134,10 @@ def find_states(content: Mapping[Any, Any]) -> dict[str, State]:
         if id(inside) in seen or place.count(".") >= DEPTH:
             continue
         seen.add(id(inside))
-        if state := {k: v for k, v in inside.items() if isinstance(k, str) and _is_plain(v)}:
+        if state := {k: v for k, v in inside.items() if isinstance(k, str) and holds_numbers(v)}:
             found[place] = state
         todo += [(f"{place}.{k}".strip("."), v) for k, v in inside.items() if isinstance(v, Mapping)]
     return found
-
-
-def _is_plain(value: object) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
 
 
 def fit_names(own: State, place: str, state: State) -> Fit:

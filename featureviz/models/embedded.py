@@ -54,4 +54,4 @@ def load(size: Size | None = None, weights: Weights = DEFAULT) -> TappedModel:
     from torchvision.models import MobileNet_V3_Large_Weights
 
     net, labels = build("embedded", embedded_net, weights), MobileNet_V3_Large_Weights.DEFAULT.meta["categories"]
-    return wrap(net, mean=MEAN, std=STD, size=size or SIZE, labels=labels, name="embedded")
+    return wrap(net, mean=MEAN, std=STD, size=SIZE if size is None else size, labels=labels, name="embedded")

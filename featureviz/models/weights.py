@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -18,7 +19,9 @@ DEFAULT = "default"
 def build(name: str, make: Callable[[bool], nn.Module], weights: Weights) -> nn.Module:
     """``make(pretrained)`` with its library's weights, with random ones (None), or with those of a file.
 
-    Torch's global random numbers decide what random weights are, but are not used up.
+    Torch's global random numbers decide what random weights are, but are not used up. The weights are float32, and are
+    the same on every default device, to which they are moved; a network on ``meta`` would have none, so it stays on the
+    CPU.
 
     Raises:
         InvalidInput: ``weights`` is neither a path nor None, or there is no such file.
@@ -29,11 +32,25 @@ def build(name: str, make: Callable[[bool], nn.Module], weights: Weights) -> nn.
             f"weights of type {type(weights).__name__} were given; expected a path, 'default' to download them, or None"
         )
     place = torch.get_default_device()
-    with torch.random.fork_rng([place] if place.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), _float32_by_default():
         net = _make_pretrained(name, make) if weights == DEFAULT else _make_random(name, make)
     if weights is not None and weights != DEFAULT:
         load_checkpoint(net, weights)
-    return net
+    return net if place.type == "meta" else net.to(place)
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """The caller's default type, which holds for all threads, is changed only where it is another one."""
+    before = torch.get_default_dtype()
+    if before == torch.float32:
+        yield
+        return
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _make_random(name: str, make: Callable[[bool], nn.Module]) -> nn.Module:

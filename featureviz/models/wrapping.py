@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from featureviz.checks import entries, finite, instance, show, whole
 from featureviz.errors import InvalidInput, unknown
 from featureviz.gating.discovery import discover
-from featureviz.image.base import Size, height_width
+from featureviz.image.base import CHANNELS, Size, height_width
 from featureviz.network.axes import Axes
 from featureviz.network.copies.private_copy import private_copy
 from featureviz.network.copies.running import ForwardFn, RunningCopy
@@ -52,7 +52,7 @@ def wrap(
     >>> model(torch.rand(2, 3, 16, 16), ["0"])["0"].shape
     torch.Size([2, 8, 14, 14])
     """
-    channels = whole("channels", channels, 1)
+    channels = whole("channels", channels, 1, CHANNELS)
     deviation = _per_channel(std, 1.0, channels, "std")
     if bool((deviation <= 0).any()):
         raise InvalidInput(f"std={show(std)} was given; expected positive numbers")
@@ -68,7 +68,7 @@ def wrap(
     name = instance("name", name, str) or type(net).__name__
     running = RunningCopy(copy, center.to(device), deviation.to(device), forward_fn, name)
     running.owner = [ref(t) for t in (*net.parameters(), *net.buffers())]
-    told = {layer: Axes.parse(text) for layer, text in instance("axes", axes or {}, Mapping).items()}
+    told = {layer: Axes.parse(text) for layer, text in instance("axes", {} if axes is None else axes, Mapping).items()}
     if unknown_layers := told.keys() - dict(copy.named_modules(remove_duplicate=False)).keys() - {INPUT, OUTPUT}:
         raise unknown("layer", min(unknown_layers), [n for n, _ in copy.named_modules() if n], "It stands in axes=.")
     return TappedModel(running, discover, size=size, labels=labels, channels=channels, axes=told)

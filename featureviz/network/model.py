@@ -11,7 +11,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import entries, instance, show, usable
+from featureviz.checks import entries, holds_numbers, instance, show, usable
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, check_shape, height_width
 from featureviz.network.activations import Activations, Rows
@@ -136,7 +136,7 @@ class TappedModel(nn.Module):
         return self.collect(taken, taps, rows)
 
     def _check_images(self, x: Any) -> None:
-        if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
+        if not holds_numbers(x) or x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
             raise InvalidInput(
                 f"{show(x)} was given to {self.name}; expected images [M,{self.channels},H,W] of numbers in [0,1]:"
                 " divide bytes by 255, and give a single image as image[None]"

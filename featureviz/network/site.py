@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, final
+from typing import Literal, Protocol, final, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -109,6 +109,7 @@ class NaturalSite(Protocol):
     def squeeze_sd(self) -> Tensor: ...
 
 
+@runtime_checkable
 class NaturalGates(Protocol):
     """Natural statistics of a network's gates, such as ``fv.lab.GateStatistics``."""
 

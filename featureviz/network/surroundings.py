@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
@@ -19,7 +20,9 @@ from torch._C import (
     _len_torch_function_stack,
     _pop_torch_dispatch_stack,
     _pop_torch_function_stack,
+    _push_on_torch_function_stack,
 )
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 from tqdm import tqdm
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,26 +31,47 @@ _AUTOCAST = ("cpu", "cuda")
 
 @final
 class modes_kept:
-    """After the block torch's modes of this thread are those from before it.
+    """After the block torch's modes of this thread are those from before it; inside it ``modes`` are in force too.
 
-    A ``with`` block of a mode ends with an instruction of its own. Ctrl-C may hit that very instruction; then the mode
-    would stay for good. This block, around the other one, takes it away.
+    A ``with`` block of a mode ends with an instruction of its own, and torch puts a mode aside while the mode works.
+    Ctrl-C may hit those very instructions. Then the mode would stay for good, or come back when the frames that were
+    left are freed. This block frees them, and puts the stack of function modes back as it was.
     """
 
+    def __init__(self, *modes: TorchFunctionMode) -> None:
+        self.modes = modes
+
     def __enter__(self) -> None:
-        self.functions, self.dispatch = _len_torch_function_stack(), _len_torch_dispatch_stack()
+        self.functions, self.dispatch = _get_current_function_mode_stack(), _len_torch_dispatch_stack()
         self.gradients = torch.is_grad_enabled()
         self.autocast = {d: (torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in _AUTOCAST}
+        for mode in self.modes:
+            _push_on_torch_function_stack(mode)
 
-    def __exit__(self, *_: object) -> None:
-        while _len_torch_function_stack() > self.functions:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and not isinstance(error, Exception):
+            _free_frames(error)
+        while _len_torch_function_stack():
             _pop_torch_function_stack()
+        for mode in self.functions:
+            _push_on_torch_function_stack(mode)
         while _len_torch_dispatch_stack() > self.dispatch:
             _pop_torch_dispatch_stack(None)
         torch._C._set_grad_enabled(self.gradients)
         for device, (enabled, dtype) in self.autocast.items():
             torch.set_autocast_enabled(device, enabled)
             torch.set_autocast_dtype(device, dtype)
+
+
+def _free_frames(error: BaseException) -> None:
+    """Free what the frames hold that an interrupt has left, those of the errors that it met on its way too."""
+    met, left = set[int](), [error]
+    while left:
+        one = left.pop()
+        if id(one) not in met:
+            met.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            left += [other for other in (one.__context__, one.__cause__) if other is not None]
 
 
 @final

@@ -7,7 +7,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import show, whole
+from featureviz.checks import flag, show, whole
 from featureviz.errors import InvalidInput
 
 WIDEST = 2**14  # channels, whose layers then have a gigabyte of weights each
@@ -20,7 +20,7 @@ class _ChannelGate(nn.Module):
         super().__init__()
         self.in_channels = in_channels = whole("in_channels", in_channels, 1, WIDEST)
         self.reduction = reduction = whole("reduction", reduction, 1)
-        units = max(1, in_channels // reduction)
+        units, bias = max(1, in_channels // reduction), flag("bias", bias)
         self.fc1 = nn.Linear(in_channels, units, bias=bias)
         self.relu = nn.ReLU()
         self.fc2 = nn.Linear(units, in_channels, bias=bias)

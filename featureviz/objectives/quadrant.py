@@ -12,7 +12,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import finite, show
+from featureviz.checks import choice, finite, show
 from featureviz.errors import InvalidInput
 from featureviz.naming import Units, write_call
 from featureviz.network.activations import Activations
@@ -29,7 +29,7 @@ class _NaturalObjective(SiteObjective):
         owner = f"{type(self).__name__}({self.site_name!r})"
         if isinstance(site, GateSite) and site.spatial:
             raise InvalidInput(f"{owner}: the gate is spatial, one number for each position; give a channel gate")
-        if not hasattr(natural, "quantile"):
+        if not isinstance(natural, NaturalGates) or isinstance(natural, Tensor):  # which has quantiles too
             raise InvalidInput(f"{owner} got natural={show(natural)}; expected fv.lab.GateStatistics of the network")
         self.gates = natural[self.site_name].logit_mean.numel()
         if max(self.units) >= self.gates:
@@ -124,11 +124,7 @@ class Quadrant(_NaturalObjective):
         gate: str = "open",
         level: float = 0.9,
     ) -> None:
-        if content not in ("high", "low") or gate not in ("open", "shut"):
-            raise InvalidInput(
-                f"Quadrant got content={show(content)}, gate={show(gate)}; expected 'high' or 'low', and 'open' or"
-                " 'shut'"
-            )
+        content, gate = choice("content", content, ("high", "low")), choice("gate", gate, ("open", "shut"))
         level = finite("Quadrant: level", level)
         if not 0 < level < 1:
             raise InvalidInput(f"Quadrant got level={level}; expected a share of natural images between 0 and 1")

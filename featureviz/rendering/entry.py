@@ -87,10 +87,8 @@ def render(
     pipeline = list_transforms(clear_views() if transforms is None else transforms)
     steps, views = whole("steps", steps, 0, MOST_STEPS), whole("views", views, 1, VIEWS)
     seed, wanted = whole("seed", seed, *SEEDS), set(wholes("snapshots", snapshots, 0, steps))
-    runtime, progress = (
-        Runtime() if runtime is None else instance("runtime", runtime, Runtime),
-        flag("progress", progress),
-    )
+    runtime = Runtime() if runtime is None else instance("runtime", runtime, Runtime)
+    progress = flag("progress", progress)
     image_ids = None if image_ids is None else wholes("image_ids", image_ids)
     start = start_images(image, goal.n, size, seed=seed, image_ids=image_ids, channels=here.channels)
     image_ids = number_images(len(start), image_ids)

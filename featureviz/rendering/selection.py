@@ -26,7 +26,7 @@ def best_of(n: int, model: TappedModel, objective: Goal, *, seed: int = 0, **opt
 
     The winners are chosen on views of their own, so that the held-out views in the result still see them for the first
     time. Where images depend on each other all of one render are kept. ``recipe["seeds"]`` holds the seed of each
-    image.
+    image, ``recipe["best of"]`` the number of renders that ended.
 
     ``n`` is how many renders there are, from 1; ``seed`` is that of the first. All else is as for ``fv.render``.
 
@@ -44,7 +44,7 @@ def best_of(n: int, model: TappedModel, objective: Goal, *, seed: int = 0, **opt
     for own in (seed + i * FAR for i in range(n)):
         try:
             made = render(here, goal, seed=own, **options)
-            made = replace(made, recipe=made.recipe | {"best of": n, "seed": seed, "seeds": [own] * len(made)})
+            made = replace(made, recipe=made.recipe | {"best of": 1, "seed": seed, "seeds": [own] * len(made)})
             if best is None or made.interrupted:
                 best = made if best is None else replace(best, interrupted=True)
             else:
@@ -85,5 +85,5 @@ def _better(first: Rendering, second: Rendering, model: TappedModel, goal: Objec
         images=pick(first.images, second.images, 0),
         scores=pick(first.scores, second.scores, 1),
         snapshots={step: pick(kept, second.snapshots[step], 0) for step, kept in first.snapshots.items()},
-        recipe=first.recipe | {"seeds": seeds},
+        recipe=first.recipe | {"best of": first.recipe["best of"] + 1, "seeds": seeds},
     )

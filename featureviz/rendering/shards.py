@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar, final
 
 import torch
 
-from featureviz.checks import show
+from featureviz.checks import entries, show
 from featureviz.errors import InvalidInput
 from featureviz.image import Parameterization
 from featureviz.network.in_force import interventions_on
@@ -45,7 +45,8 @@ def copy_to_devices(model: TappedModel, device: Devices) -> list[TappedModel]:
 
     A device that is named twice gets two copies, so that threads share nothing. Several GPUs have not been tried yet.
     """
-    wanted: list[Any] = [device] if isinstance(device, str) or not isinstance(device, Iterable) else [*device]
+    several = isinstance(device, Iterable) and not isinstance(device, str)
+    wanted: list[Any] = entries("device", device, of="devices") if several else [device]
     if wanted == ["cuda:all"]:
         wanted = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if not wanted:

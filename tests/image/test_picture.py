@@ -90,9 +90,9 @@ REFUSED = {
     "channels last": (torch.zeros(9, 9, 3), r"image\.movedim\(-1, -3\)"),
     "no axes": (torch.tensor(0.5), r"of shape \[\]"),
     "integers of torch": (torch.zeros(3, 9, 9, dtype=torch.int64), "torch.int64"),
-    "complex of torch": (torch.zeros(3, 9, 9, dtype=torch.complex64), "torch.complex64"),
-    "sparse": (torch.zeros(3, 9, 9).to_sparse(), "no plain values"),
-    "on meta": (torch.zeros(3, 9, 9, device="meta"), "no plain values"),
+    "complex of torch": (torch.zeros(3, 9, 9, dtype=torch.complex64), "no plain real numbers"),
+    "sparse": (torch.zeros(3, 9, 9).to_sparse(), "no plain real numbers"),
+    "on meta": (torch.zeros(3, 9, 9, device="meta"), "no plain real numbers"),
     "floats of PIL": (Image.new("F", (9, 9)), "mode F has values of unknown range"),
     "no pixels of PIL": (Image.new("RGB", (0, 9)), "0 x 9 pixels"),
 }

@@ -1,11 +1,12 @@
 """What the caller set in torch, and what Ctrl-C cuts short, changes no picture and leaves nothing behind."""
 
+import contextlib
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 import torch
@@ -201,7 +202,7 @@ def test_many_threads_render_what_each_renders_alone(tiny: fv.TappedModel) -> No
 
 
 def interrupt_exits(guard: type, work: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the work with Ctrl-C on the way out of the first, the middle and the last of its blocks of this kind."""
+    """Run the work with Ctrl-C on the way out of one of its blocks of this kind, for nine of them."""
     leave, left = guard.__exit__, [0]
 
     def count_down(self: object, *args: object) -> object:
@@ -213,10 +214,11 @@ def interrupt_exits(guard: type, work: Callable[[], object], monkeypatch: pytest
     monkeypatch.setattr(guard, "__exit__", count_down)
     work()
     exits = -left[0]
-    for number in {1, exits // 2, exits} - {0}:
+    for number in {1 + i * (exits - 1) // 8 for i in range(9)} if exits else []:
         left[0] = number
-        with suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):
             work()
+        left[0] = 0  # so that pytest's own blocks end
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (True, False)
         assert not torch.is_autocast_enabled("cpu")
         assert not _get_current_function_mode_stack()
@@ -242,7 +244,10 @@ WORKS: dict[str, Callable[[fv.TappedModel], object]] = {
 
 @pytest.mark.filterwarnings("ignore:.* images are still the noise")
 @pytest.mark.parametrize("work", WORKS)
-@pytest.mark.parametrize("guard", [torch.inference_mode, torch.no_grad, torch.enable_grad, torch.autocast])
+@pytest.mark.parametrize(
+    "guard",
+    [torch.inference_mode, torch.no_grad, torch.enable_grad, torch.autocast, contextlib._GeneratorContextManager],
+)
 def test_ctrl_c_on_the_way_out_of_a_block_leaves_no_mode(
     tiny: fv.TappedModel, work: str, guard: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:

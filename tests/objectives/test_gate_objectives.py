@@ -211,7 +211,7 @@ BAD: list[tuple[Callable[[Any], Any], str]] = [
     (lambda n: fv.GateContrast("se", 1, None), "got natural=None"),  # pyright: ignore[reportArgumentType]
     (lambda n: fv.Quadrant("se", 4, n), "got unit 4; it has 4: 0 to 3"),
     (lambda n: fv.Quadrant("se", 1, n, content="up"), "expected 'high' or 'low'"),
-    (lambda n: fv.Quadrant("se", 1, n, gate=1), "expected 'high' or 'low', and 'open' or 'shut'"),  # pyright: ignore
+    (lambda n: fv.Quadrant("se", 1, n, gate=1), "expected 'open' or 'shut'"),  # pyright: ignore
     (lambda n: fv.Quadrant("se", 1, n, level=1), "between 0 and 1"),
     (lambda n: fv.Quadrant("se", 1, n, level=-0.1), "between 0 and 1"),
     (lambda n: fv.Quadrant("se", 1, n, level=math.inf), "expected a finite number"),

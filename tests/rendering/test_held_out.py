@@ -101,7 +101,8 @@ def test_one_image_needs_no_batch_dimension(tiny: fv.TappedModel) -> None:
         (torch.zeros(2, 4, 8, 8), r"expected \[3,H,W\]"), (torch.zeros(8, 8, 3), r"expected \[3,H,W\]"),
         (torch.zeros(0, 3, 8, 8), r"images of shape \[0"), (torch.zeros(1, 3, 0, 8), r"images of shape \[1"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int16), "expected bytes"), (255 * pictures(), "divide bytes by 255"),
-        (pictures() - 0.5, "finite"), (pictures() * torch.nan, "finite"), (pictures().to("meta"), "no plain values"),
+        (pictures() - 0.5, "finite"), (pictures() * torch.nan, "finite"),
+        (pictures().to("meta"), "no plain real numbers"),
     ],
 )  # fmt: skip
 def test_images_that_cannot_be_judged_are_explained(tiny: fv.TappedModel, images: Any, message: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeGuard, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from featureviz.checks import whole
+from featureviz.checks import holds_numbers, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.files import write_bytes
 from featureviz.image.base import SIDE
@@ -116,9 +116,16 @@ class Canvas:
         return save_picture(self.picture(), path)
 
 
+def is_picture(value: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor ``[3,H,W]`` of numbers, not empty."""
+    return holds_numbers(value) and value.ndim == 3 and len(value) == 3 and value.numel() > 0
+
+
 def save_picture(picture: Tensor, path: str | os.PathLike[str]) -> Path:
     """Write ``[3,H,W]`` in [0,1] as a PNG (the whole file or none) and return its path."""
     target = name_png(path)
+    if not is_picture(picture):
+        raise InvalidInput(f"picture={show(picture)} was given; expected a tensor [3,H,W]")
     write_bytes(target, encode_png(picture))
     return target
 

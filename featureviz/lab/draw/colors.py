@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from featureviz.checks import choice, finite, show
+from featureviz.checks import choice, finite, holds_numbers, show
 from featureviz.errors import InvalidInput, unknown
 
 DIVERGING = "diverging"
@@ -35,7 +35,7 @@ def colormap(values: Tensor, low: float | None = None, high: float | None = None
     tensor([0.9686, 0.9686, 0.9686])
     """
     colours = _colours(name)
-    if not isinstance(values, Tensor) or values.is_meta or values.ndim not in (2, 3) or not values.numel():
+    if not holds_numbers(values) or values.ndim not in (2, 3) or not values.numel():
         given = f"of shape {list(values.shape)}" if isinstance(values, Tensor) else show(values)
         raise InvalidInput(f"a map {given} was given; expected [H,W] or [N,H,W], not empty")
     values = values.detach().float().cpu()
@@ -83,7 +83,7 @@ def overlay(image: Tensor, values: Tensor, alpha: float = 0.5, name: str = "turb
     tensor(0.)
     """
     alpha = finite("alpha", alpha, 0, 1)  # from the image alone to the map alone
-    known = all(isinstance(t, Tensor) and not t.is_meta for t in (image, values))
+    known = holds_numbers(image) and holds_numbers(values)
     if not known or image.ndim != 3 or image.shape[0] != 3 or values.ndim != 2:
         given = [f"of shape {list(t.shape)}" if isinstance(t, Tensor) else show(t) for t in (image, values)]
         raise InvalidInput(f"an image {given[0]} and a map {given[1]} were given; expected [3,H,W] and [h,w]")

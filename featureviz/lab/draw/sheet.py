@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate, pad
 from featureviz.checks import flag, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.image.base import SIDE
-from featureviz.lab.draw.canvas import Canvas, measure_text
+from featureviz.lab.draw.canvas import Canvas, is_picture, measure_text
 from featureviz.lab.draw.colors import colormap
 
 COLOR_SHARE = 0.995  # the share of the values inside a colour scale that several maps use
@@ -83,13 +83,7 @@ def _is_panel(panel: Any) -> bool:
     if not isinstance(panel, tuple | list) or len(panel) != 2:
         return False
     title, picture = panel
-    return (
-        isinstance(title, str)
-        and isinstance(picture, Tensor)
-        and picture.ndim == 3
-        and len(picture) == 3
-        and not picture.is_meta
-    )
+    return isinstance(title, str) and is_picture(picture)
 
 
 def enlarge(picture: Tensor, smallest: int) -> Tensor:

@@ -17,7 +17,7 @@ from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
 from featureviz.lab.statistics.pictures import BATCH, Source, batches
 from featureviz.network.model import TappedModel, tapped
 from featureviz.network.surroundings import own_surroundings, postponed_interrupts, progress_bar
-from featureviz.network.taps import OUTPUT
+from featureviz.network.taps import OUTPUT, RETURNED
 
 WAYS = ("mean", "one", "shuffled")
 
@@ -96,7 +96,9 @@ def ablate(
                 for way, intervention in _interventions(model, site, natural, order).items():
                     with intervention:
                         after = model(x, [layer]).views_first(layer)
-                    new = Ablation.compare(site, way, before, after, scores=layer == OUTPUT and before.ndim == 2)
+                    new = Ablation.compare(
+                        site, way, before, after, scores=layer in (OUTPUT, RETURNED) and before.ndim == 2
+                    )
                     results[site, way] = results[site, way].merge(new) if (site, way) in results else new
             if bar is not None:
                 bar.update(len(x))
@@ -126,7 +128,7 @@ class GateAblator:
         value = finite("value", value)
         with clamp(self.model, site, value, units=[whole("unit", unit)]):
             after = self._run()
-        scores = self.layer == OUTPUT and self.before.ndim == 2
+        scores = self.layer in (OUTPUT, RETURNED) and self.before.ndim == 2
         return replace(Ablation.compare(site, "clamped", self.before, after, scores=scores), value=value)
 
     def _run(self) -> Tensor:

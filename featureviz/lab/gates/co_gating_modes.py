@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from featureviz.checks import choice, finite, whole
 from featureviz.errors import InvalidInput
 from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
-from featureviz.naming import quote_layer
 from featureviz.network.activations import Activations
 from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import GATE
@@ -35,8 +34,8 @@ class Along(Objective):
     is in natural standard deviations. The cosine is clamped so that the gradient does not vanish if an image starts on
     the wrong side. ``label`` names the direction in the spec.
 
-    >>> Along("features.9.block.2", torch.eye(320)[7], torch.zeros(320), 2.0, power=2, label="open")
-    along:features.9.block.2:open^2
+    >>> Along("block", torch.tensor([0.6, 0.8]), torch.zeros(2), 2.0, 1.0, "open")
+    Along(block, tensor([0.6, 0.8]), tensor([0.0, 0.0]), 2.0, 1.0, "open")
     """
 
     FLOOR = 0.3  # with Lucid's 0.1, the power 4 makes the gradient smaller than Adam's epsilon
@@ -51,8 +50,7 @@ class Along(Objective):
                 f"Along({site!r}) got a vector {list(vector.shape)} of length {float(length):.3g}, a mean"
                 f" {list(mean.shape)} and sd={sd:.3g}; expected both [C], length and sd positive"
             )
-        exponent = f"^{power:g}" if power else ""
-        super().__init__([GATE + site], f"along:{quote_layer(site)}:{label}{exponent}")
+        super().__init__([GATE + site])
         self.vector, self.mean = nn.Buffer(vector / length), nn.Buffer(mean.clone())
         self.sd, self.power = sd, power
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from featureviz.checks import choice, show, whole
+from featureviz.checks import choice, holds_numbers, show, whole
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.lab.draw.colors import DIVERGING, colormap, limits
 from featureviz.lab.draw.sheet import COLOR_SHARE, ColorBar, draw_sheet, join_column, join_row
@@ -163,7 +163,7 @@ def gate_jacobian(model: TappedModel, site: str, squeeze: Tensor, sd: Tensor | N
     gate_site = find_squeezed(model, site)
     logits = excitation(model, gate_site)
     for what, given in (("squeeze", squeeze), ("sd", squeeze if sd is None else sd)):
-        known = isinstance(given, Tensor) and given.is_floating_point()
+        known = holds_numbers(given) and given.is_floating_point()
         if not known or given.shape != (gate_site.channels,) or not torch.isfinite(given).all():
             raise InvalidInput(
                 f"a {what} {list(given.shape) if known else show(given)} was given; expected [{gate_site.channels}],"

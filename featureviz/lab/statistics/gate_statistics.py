@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple, final
 import torch
 from torch import Tensor
 
-from featureviz.checks import MOST, SEEDS, choice, finite, flag, show, whole
+from featureviz.checks import MOST, SEEDS, choice, finite, flag, holds_numbers, show, whole
 from featureviz.errors import InvalidInput, ModelError, unknown
-from featureviz.files import PathLike, open_file, show_path, write_bytes
+from featureviz.files import PathLike, check_path, open_file, show_path, write_bytes
 from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.measuring import RunningStatistics
 from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
@@ -175,7 +175,7 @@ class GateStatistics:
         q = known[:, unit].contiguous()
         if not isinstance(logits, Tensor):
             logits = torch.tensor(finite("logits", logits), dtype=q.dtype, device="cpu")
-        if logits.is_meta or logits.is_complex() or not bool(logits.isfinite().all()):
+        if not holds_numbers(logits) or not bool(logits.isfinite().all()):
             raise InvalidInput(f"logits={show(logits)} was given; expected finite numbers")
         logits, levels = logits.to(q).contiguous(), torch.tensor(LEVELS, dtype=q.dtype, device=q.device)
         ranks = []
@@ -222,6 +222,7 @@ class GateStatistics:
 
         ``compact`` keeps only quantiles, means, sds and shares, in half precision: enough for percentiles and tables.
         """
+        target, compact = Path(check_path(path)), flag("compact", compact)
         about: dict[str, Any] = {"interrupted": self.interrupted, "classes": list(self.classes)}
         about |= {"class_counts": list(self.class_counts), "skipped": [tuple(s) for s in self.skipped]}
         if not compact:
@@ -232,7 +233,7 @@ class GateStatistics:
         }
         file = io.BytesIO()
         torch.save({"count": self.count, "levels": list(LEVELS), "sites": sites, "about": about}, file)
-        write_bytes(Path(path), file.getvalue())
+        write_bytes(target, file.getvalue())
 
     @classmethod
     def load(cls, path: PathLike) -> GateStatistics:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
+from featureviz.checks import holds_numbers, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.files import PathLike
 from featureviz.image.base import Size, height_width
@@ -62,9 +63,7 @@ class Pictures:
     """
 
     def __init__(self, source: PathLike | Sequence[PathLike], size: Size, batch: int = BATCH) -> None:
-        if batch < 1:
-            raise InvalidInput(f"batch={batch} was given; expected at least 1 picture")
-        self.size, self.batch = height_width(size), batch
+        self.size, self.batch = height_width(size), whole("batch", batch, 1)
         self.skipped: list[Skipped] = []
         self._folders: list[Skipped] = []  # folders that could not be listed
         self._labels: list[int] | None = None
@@ -161,13 +160,12 @@ def batches(source: Source, size: Size, *, batch: int = BATCH) -> Iterator[Batch
     >>> [len(b.images) for b in batches(torch.rand(70, 3, 8, 8), 8)]
     [32, 32, 6]
     """
-    if batch < 1:
-        raise InvalidInput(f"batch={batch} was given; expected at least 1 image")
+    batch = whole("batch", batch, 1)
     if isinstance(source, str | os.PathLike):
         source = Pictures(source, size, batch)
     if isinstance(source, Tensor):
         source = [source]
-    if not isinstance(source, Iterable):
+    if not isinstance(source, Iterable) or getattr(source, "ndim", 1) == 0:
         raise InvalidInput(
             f"a {type(source).__name__} was given for the pictures; expected a folder, Pictures, a tensor [N,C,H,W] in"
             " [0,1], or an iterable of tensors or (images, labels) pairs"
@@ -215,6 +213,8 @@ def _check_item(item: Any, which: str) -> Batch:
 def _check_images(images: Any, which: str) -> None:
     if not isinstance(images, Tensor):
         raise InvalidInput(f"{which} holds a {type(images).__name__} for its images; expected a tensor [B,C,H,W]")
+    if not holds_numbers(images):
+        raise InvalidInput(f"{which} is {show(images)}, which holds no plain real numbers; expected floats in [0,1]")
     if images.ndim != 4:
         hint = "; add the batch dimension: images[None], or a DataLoader over the data set" if images.ndim == 3 else ""
         raise InvalidInput(f"{which} has the shape {list(images.shape)}; expected [B,C,H,W]{hint}")

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from torch import Tensor
 
+from featureviz.checks import instance
 from featureviz.errors import InvalidInput
 from featureviz.lab.statistics.co_gating import correlation
 
@@ -45,7 +46,8 @@ class SiteStatistics:
     highest_images: Tensor  # the numbers of the images of ``highest``, [K,C]
 
     def __init__(self, tensors: Mapping[str, Tensor], name: str = "", labelled: bool = False) -> None:
-        self.tensors, self.name, self.labelled = dict(tensors), name, labelled
+        self.tensors = dict(instance("tensors", tensors, Mapping))
+        self.name, self.labelled = name, labelled
 
     def __getattr__(self, name: str) -> Tensor:
         if name not in SiteStatistics.__annotations__:
@@ -54,7 +56,7 @@ class SiteStatistics:
 
     def tensor(self, name: str) -> Tensor:
         """The tensor of that name."""
-        if name in self.tensors:
+        if instance("name", name, str) in self.tensors:
             return self.tensors[name]
         why = "a compact file leaves it out; measure again, or save with compact=False"
         if name in OF_CLASSES and not self.labelled:

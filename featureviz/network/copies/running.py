@@ -72,7 +72,7 @@ class RunningCopy(nn.Module):
         """As ``forward``, with the network's own errors."""
         with modes_kept(), self._autocast(x.device.type):
             x = ((x - self.mean) / self.std).to(self.dtype)
-            with Redirection() if redirect else nullcontext():
+            with modes_kept(Redirection()) if redirect else nullcontext():
                 return self._run(x)
 
     def read(self, x: Tensor, taps: Mapping[str, Tap], *, redirect: bool = False) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor
 
-from featureviz.checks import entries, flag
+from featureviz.checks import entries, flag, instance
 from featureviz.image.base import height_width
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.copies.redirect import is_redirected
@@ -75,7 +75,7 @@ class Executor:
 
     def __call__(self, views: Tensor, rows: Rows | None = None, *, redirect: bool = False) -> Activations:
         """The activations; with ``redirect`` gradients find a way through dead units (``redirected``)."""
-        rows = rows or Rows.make(len(views), device=views.device)
+        rows = Rows.make(len(views), device=views.device) if rows is None else instance("rows", rows, Rows)
         redirect = redirect or is_redirected(self.model.key)
         program = None if redirect or not self.compile else self._program(views)
         if program is not None:

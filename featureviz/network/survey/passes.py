@@ -90,7 +90,7 @@ def watch(
             module.register_forward_hook(partial(after, path), with_kwargs=True)
     mode = _Watch(foreign, seen)
     try:
-        with modes_kept(), torch.no_grad(), mode:
+        with modes_kept(mode), torch.no_grad():
             output = run()
         alone = None if rows is None else rows.get(RETURNED)
         seen.outputs[RETURNED] = _describe("", output, find_tensor(output), 1, alone, has_drawn())
