@@ -28,10 +28,9 @@ INTRO = (
     " channel through, 0 blocks it."
 )
 HOW_BELIEVABLE = (
-    "Below each percentile is the logit of the picture saved as JPEG (quality 75), blurred by one pixel, and cropped:"
-    " no ascent sees such views, and a picture that fools the network loses its effect in them. The last line compares"
-    " the picture with photographs in all gates of the network: the root mean square of their distances from the"
-    " natural mean, in natural standard deviations, which is 1 for photographs."
+    "Below each percentile is the logit of the picture as JPEG, blurred by one pixel, and cropped: changes that no"
+    " ascent sees, and in which a picture that only fools the network loses its effect. The last line is the picture's"
+    " distance from photographs in all gates of the network, in natural standard deviations; that of photographs is 1."
 )
 KEY = '<div class="key">' + "".join(
     f'<span><i style="background:var(--{tone})"{dot}></i>{text}</span>'

@@ -57,7 +57,7 @@ def path_scores(
     response = natural[site].tensor("logit_sample")
     check_units(site, units, response.shape[1])
     own = _standardised_logits(model, images, natural, before)
-    scores = torch.zeros(len(units), len(before))
+    scores = torch.zeros(len(units), len(before), dtype=torch.float32, device="cpu")
     for k, name in enumerate(before):
         sample, seen = _ranks(_standardise(natural[name].tensor("logit_sample"), natural, name)), _ranks(own[name])
         for i, unit in enumerate(units):
