@@ -22,6 +22,7 @@ from featureviz.gallery.page import (
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 Entry = Mapping[str, Any]
+PATHS = 4  # gates from which on the median of their path scores is shown; that of a single picture is noise
 
 INTRO = (
     "A squeeze-and-excitation gate looks at the whole picture and decides how much of one channel passes: 1 lets the"
@@ -78,7 +79,8 @@ def write_index(folder: Path, run: Entry, entries: Sequence[Entry], footer: str)
         f" compared with {run['natural images']:,} natural pictures. Each gate has a card of its own.",
         HOW_BELIEVABLE,
     ]
-    if paths := [e["path score"] for e in entries if e["path score"] is not None]:
+    paths = [e["path score"] for e in entries if e["path score"] is not None]
+    if len(paths) >= PATHS:
         intro.append(
             "The pictures that open these gates pass through the gates of the blocks before as the natural pictures do"
             f" that open them: path score {median(paths):.2f}, a median over {len(paths)} gates; 1 is as alike as those"
