@@ -22,16 +22,16 @@ from featureviz.gallery.page import (
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 Entry = Mapping[str, Any]
+PATHS = 4  # gates from which on the median of their path scores is shown; that of a single picture is noise
 
 INTRO = (
     "A squeeze-and-excitation gate looks at the whole picture and decides how much of one channel passes: 1 lets the"
     " channel through, 0 blocks it."
 )
 HOW_BELIEVABLE = (
-    "Below each percentile is the logit of the picture saved as JPEG (quality 75), blurred by one pixel, and cropped:"
-    " no ascent sees such views, and a picture that fools the network loses its effect in them. The last line compares"
-    " the picture with photographs in all gates of the network: the root mean square of their distances from the"
-    " natural mean, in natural standard deviations, which is 1 for photographs."
+    "Below each percentile is the logit of the picture as JPEG, blurred by one pixel, and cropped: changes that no"
+    " ascent sees, and in which a picture that only fools the network loses its effect. The last line is the picture's"
+    " distance from photographs in all gates of the network, in natural standard deviations; that of photographs is 1."
 )
 KEY = '<div class="key">' + "".join(
     f'<span><i style="background:var(--{tone})"{dot}></i>{text}</span>'
@@ -79,7 +79,8 @@ def write_index(folder: Path, run: Entry, entries: Sequence[Entry], footer: str)
         f" compared with {run['natural images']:,} natural pictures. Each gate has a card of its own.",
         HOW_BELIEVABLE,
     ]
-    if paths := [e["path score"] for e in entries if e["path score"] is not None]:
+    paths = [e["path score"] for e in entries if e["path score"] is not None]
+    if len(paths) >= PATHS:
         intro.append(
             "The pictures that open these gates pass through the gates of the blocks before as the natural pictures do"
             f" that open them: path score {median(paths):.2f}, a median over {len(paths)} gates; 1 is as alike as those"

@@ -41,9 +41,9 @@ def path_scores(
 ) -> Tensor:
     """Whether image i takes the path through the network that the natural pictures take that open gate ``units[i]``.
 
-    For each block before ``site``: the rank correlation of the image's gate logits with those of each of the 5 % of
-    natural pictures that open the gate most, over what these have with each other; the mean over blocks, ``[N]``. 1 is
-    as alike as they are, 0 unrelated. Each gate is first standardised by its natural mean and sd; without that all
+    The rank correlation of the image's gate logits with those of each of the 5 % of natural pictures that open the gate
+    most, summed over the blocks before ``site``, over what these have with each other, ``[N]``. 1 is as alike as they
+    are, 0 unrelated. Each gate is first standardised by its natural mean and sd; without that all
     pictures look alike (after Geirhos et al. 2024, "Don't trust your eyes"). The score of one picture is noisy: read
     the median over a gallery.
 
@@ -57,14 +57,14 @@ def path_scores(
     response = natural[site].tensor("logit_sample")
     check_units(site, units, response.shape[1])
     own = _standardised_logits(model, images, natural, before)
-    scores = torch.zeros(len(units), len(before))
-    for k, name in enumerate(before):
+    likeness, among = (torch.zeros(len(units), dtype=torch.float32, device="cpu") for _ in range(2))
+    for name in before:
         sample, seen = _ranks(_standardise(natural[name].tensor("logit_sample"), natural, name)), _ranks(own[name])
         for i, unit in enumerate(units):
             top = sample[response[:, unit].topk(max(FEWEST, round(TOP * len(sample)))).indices]
-            among = (top @ top.T).triu(1).sum() / (len(top) * (len(top) - 1) / 2)
-            scores[i, k] = (top @ seen[i]).mean() / among.clamp(min=0.05)
-    return scores.mean(1)
+            among[i] += (top @ top.T).triu(1).sum() / (len(top) * (len(top) - 1) / 2)
+            likeness[i] += (top @ seen[i]).mean()
+    return likeness / among.clamp(min=1e-3)
 
 
 def _standardised_logits(
