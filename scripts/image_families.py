@@ -119,7 +119,8 @@ def show_memory(args: argparse.Namespace) -> None:
             continue
         model = fv.load("embedded")
         image, options = families(torch.rand(3, args.size, args.size))[name]
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        held = Path("/proc/self/statm").read_text().split()[1]  # pages, now; the peak of the imports may be higher
+        before = int(held) * resource.getpagesize() / 1024
         fv.render(model, "features.6:17", image=image, size=args.size, steps=2, progress=False, **options)
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(f"{name:22} {(after - before) / 1000:6.0f} MB for an image of {args.size} px, beside the network")

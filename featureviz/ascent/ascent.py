@@ -109,7 +109,7 @@ class Ascent:
         score, gradients = self.score_and_gradient(keep_slope=True)
         total = score.sum()
         for leaf, gradient in zip(self.leaves, gradients, strict=True):
-            leaf.grad = gradient
+            leaf.grad = _laid_out_as(leaf, gradient)
             total = total + gradient.sum()
         with modes_kept(), torch.no_grad():
             for leaf, old in zip(self.leaves, self._before, strict=True):
@@ -271,6 +271,12 @@ class Ascent:
             if not all(bool(torch.isfinite(g).all()) for g in gradients):
                 return f"the gradient of {leaf.spec} is not finite"
         return f"the score of {self.objective.spec} or its gradient is not finite"
+
+
+def _laid_out_as(leaf: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the strides of its leaf: a fused optimizer reads memory in order, whatever the strides are."""
+    same = gradient.stride() == leaf.stride()
+    return gradient if same else torch.empty_like(leaf).copy_(gradient)
 
 
 def _check_count(model: TappedModel, objective: Objective, n: int) -> None:

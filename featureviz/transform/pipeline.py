@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featureviz.checks import entries, show
 from featureviz.errors import InvalidInput
-from featureviz.image.frequencies.backgrounds import lay_over_backgrounds, multiply_alpha
+from featureviz.image.frequencies.backgrounds import Backgrounds, multiply_alpha
 from featureviz.rng import Rng
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.kornia import as_transform
@@ -45,7 +45,7 @@ class Pipeline(nn.Module):
 
     def __init__(self, transforms: Iterable[nn.Module] | None = (), *, alpha: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha, self.backgrounds = alpha, Backgrounds() if alpha else None
         given = list_transforms(transforms)
         try:
             self.transforms = nn.ModuleList(copy.deepcopy(given))
@@ -83,8 +83,8 @@ class Pipeline(nn.Module):
             if len(images) < len(rng):
                 images = images.repeat_interleave(views, 0)  # [M,C,h,w]
             views = 1
-            if self.alpha and number == 0:
-                images = lay_over_backgrounds(images, rng)
+            if self.backgrounds is not None and number == 0:
+                images = self.backgrounds(images, rng)
             for transform in others:
                 images = _transformed(transform, images, rng, size, look=look)
         return images

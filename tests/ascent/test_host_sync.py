@@ -11,17 +11,40 @@ from featureviz.ascent.host_sync import host_traffic
 from featureviz.lab import GateStatistics, SqueezeEllipsoid
 from featureviz.lab.gates.co_gating_modes import Along
 from featureviz.lab.gates.reachability_study import SqueezeDistance
-from featureviz.transform import Flip, Jitter, Noise, Rotate, Scale, Transform, Until, robust
+from featureviz.transform import (
+    Blur,
+    ColorJitter,
+    Crop,
+    Flip,
+    Homography,
+    Jitter,
+    Noise,
+    NormalizeGradient,
+    Roll,
+    Rotate,
+    Scale,
+    Transform,
+    Until,
+    robust,
+)
 from tests.ascent.ascents import ascent_of, halved, natural_of, towards
 
 TRANSFORMS: dict[str, list[Transform]] = {
     "jitter": [Jitter(8)], "scale": [Scale(0.8, 1.2)], "rotate": [Rotate(9)], "flip": [Flip()], "noise": [Noise()],
-    "until": [Until(Noise(), 0.5)], "none": [], "all": [*robust(), Flip(), Noise()],
+    "until": [Until(Noise(), 0.5)], "none": [], "all": [*robust(), Flip(), Noise()], "crop": [Crop(0.1, 0.9)],
+    "homography": [Homography()], "roll": [Roll(), *robust()], "blur": [Blur()], "colour": [ColorJitter()],
+    "gradient": [NormalizeGradient()],
 }  # fmt: skip
 IMAGES: dict[str, Callable[[int], fv.Parameterization]] = {
     "fourier": lambda n: fv.FourierImage(n, 24), "plain fourier": lambda n: fv.FourierImage(n, 24, decorrelate=False),
     "odd fourier": lambda n: fv.FourierImage(n, (25, 31), decay=1.5), "pixels": lambda n: fv.PixelImage(n, 24),
-    "picture": lambda n: fv.FourierImage(n, image=torch.rand(3, 30, 24)),
+    "picture": lambda n: fv.FourierImage(n, image=torch.rand(3, 30, 24)), "pyramid": lambda n: fv.PyramidImage(n, 24),
+    "shared": lambda n: fv.SharedImage(n, 24), "cppn": lambda n: fv.CPPNImage(n, 24),
+    "grey": lambda n: fv.GreyImage(n, 24),
+    "alpha": lambda n: fv.AlphaImage(n, 24), "maco": lambda n: fv.MacoImage(n, 24),
+    "masked": lambda n: fv.MaskedImage(n, image=torch.rand(3, 24, 24), mask=torch.ones(24, 24)),
+    "ball": lambda n: fv.BallImage(n, image=torch.rand(3, 24, 24)),
+    "ball of length": lambda n: fv.BallImage(n, image=torch.rand(3, 24, 24), norm="2"),
 }  # fmt: skip
 
 
@@ -77,7 +100,8 @@ def test_no_image_or_transform_takes_a_step_through_the_host(tiny: fv.TappedMode
 def final_classes(kind: type) -> Iterator[type]:
     """What of this library makes instances of ``kind``."""
     for below in kind.__subclasses__():
-        if below.__module__.startswith(("featureviz.", "objectives_zoo.")) and not below.__subclasses__():
+        own = below.__module__.startswith(("featureviz.", "objectives_zoo.")) and ".compat." not in below.__module__
+        if own and not below.__subclasses__():
             yield below
         yield from final_classes(below)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featureviz.image import color
 from featureviz.image.frequencies.fourier import frequency_scale, to_space
@@ -18,11 +20,18 @@ def multiply_alpha(images: Tensor) -> Tensor:
     return torch.cat([images[:, :-1] * alpha, alpha], 1)
 
 
-def lay_over_backgrounds(views: Tensor, rng: Rng) -> Tensor:
-    """Views ``[M,C+1,h,w]`` with multiplied alpha over one random Fourier image each: ``[M,C,h,w]``."""
-    channels, height, width = views.shape[1] - 1, views.shape[2], views.shape[3]
-    scale = frequency_scale(height, width, 1.0).to(views.device)
-    noise = SD * rng.normal((channels, height, width // 2 + 1, 2))
-    matrix = color.channels_matrix(True, channels)
-    background = color.to_image(to_space(noise, scale, (height, width)), None if matrix is None else matrix.to(noise))
-    return views[:, :-1] + (1 - views[:, -1:]) * background.to(views.dtype)
+@final
+class Backgrounds(nn.Module):
+    """Lays views ``[M,C+1,h,w]`` with multiplied alpha over one random Fourier image each: ``[M,C,h,w]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Buffer(color.correlation())
+
+    def forward(self, views: Tensor, rng: Rng) -> Tensor:
+        channels, height, width = views.shape[1] - 1, views.shape[2], views.shape[3]
+        scale = frequency_scale(height, width, 1.0, views.device)
+        noise = SD * rng.normal((channels, height, width // 2 + 1, 2))
+        matrix = self.matrix if channels == len(self.matrix) else None
+        background = color.to_image(to_space(noise, scale, (height, width)), matrix)
+        return views[:, :-1] + (1 - views[:, -1:]) * background.to(views.dtype)

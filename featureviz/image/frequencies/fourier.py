@@ -14,14 +14,14 @@ from featureviz.image.base import Parameterization, Size, check_shape, draw_nois
 from featureviz.image.picture import Picture, add_rest, check_start
 
 
-def frequency_scale(height: int, width: int, decay: float) -> Tensor:
+def frequency_scale(height: int, width: int, decay: float, device: torch.device | str = "cpu") -> Tensor:
     """``sqrt(HW) / max(f, 1 / max(H, W))^decay / 4``, ``[H, W//2+1]``, f in cycles per pixel.
 
     Amplitudes of natural images fall as 1/f. The square root undoes the normalisation of irfft2. The 4 is Lucid's; with
     ``sd=0.01`` it gives Lucid's initial contrast.
     """
-    fy = torch.fft.fftfreq(height, dtype=torch.float32, device="cpu")[:, None]
-    fx = torch.fft.rfftfreq(width, dtype=torch.float32, device="cpu")[None, :]
+    fy = torch.fft.fftfreq(height, dtype=torch.float32, device=device)[:, None]
+    fx = torch.fft.rfftfreq(width, dtype=torch.float32, device=device)[None, :]
     f = torch.sqrt(fx**2 + fy**2).clamp(min=1.0 / max(height, width))
     return (height * width) ** 0.5 / f**decay / 4.0
 
