@@ -2,14 +2,15 @@
 
 from importlib.metadata import version as _version
 
-from featureviz import lab, nn, transform
+from featureviz import checks, lab, nn, transform
 from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.optimizers import Adam, LinearCooldown, Scheduled
 from featureviz.ascent.runtime import Runtime
-from featureviz.errors import FeaturevizError, NonFinite
+from featureviz.errors import FeaturevizError, InvalidInput, NonFinite
 from featureviz.gating.discovery import gates
 from featureviz.gating.interventions import clamp, mean_ablate, resample, scale, shift, stop_gradient
 from featureviz.image import FourierImage, Parameterization, PixelImage
+from featureviz.image.picture import check_pictures
 from featureviz.models import load
 from featureviz.models.wrapping import wrap
 from featureviz.network.activations import Activations, Rows
@@ -23,6 +24,7 @@ from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, Ga
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
 from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.objectives.spec import parse
+from featureviz.objectives.text import registry as zoo
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import HeldOut, evaluate
 from featureviz.rendering.png import read_recipe
@@ -37,9 +39,9 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     "load", "wrap", "layers", "gates", "TappedModel", "GateSite",
     # what to ask for: objectives and their algebra
     "Channel", "Neuron", "Direction", "Logit", "DeepDream", "Gate", "GateValue", "GateContrast", "GatedChannel",
-    "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse",
+    "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse", "zoo",
     # what moves: images and the views of them
-    "FourierImage", "PixelImage", "Parameterization", "transform",
+    "FourierImage", "PixelImage", "Parameterization", "check_pictures", "transform",
     # rendering
     "render", "best_of", "fast", "evaluate", "read_recipe", "Rendering", "HeldOut", "Adam", "LinearCooldown",
     "Scheduled", "Runtime",
@@ -49,6 +51,6 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     "lab", "nn",
     # the engine, for loops of one's own
     "Activations", "Ascent", "Executor", "Rng", "Rows",
-    # errors
-    "FeaturevizError", "NonFinite",
+    # errors, and the checks of arguments that raise them
+    "FeaturevizError", "InvalidInput", "NonFinite", "checks",
 ]  # fmt: skip

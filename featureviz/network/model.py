@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, final
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from featureviz.checks import entries, instance, show, usable
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, check_shape, height_width
+from featureviz.image.picture import cover
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.axes import IMAGE_AXES, Axes
 from featureviz.network.copies.private_copy import take_buffers
@@ -132,8 +134,16 @@ class TappedModel(nn.Module):
         taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
         rows = Rows.make(len(x), device=x.device) if rows is None else instance("rows", rows, Rows)
         check_batch(self.key, len(rows.images))
+        if rows.see is None:
+            rows = replace(rows, see=partial(self._see, layers, (x.shape[-2], x.shape[-1]), rows.views))
         taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
         return self.collect(taken, taps, rows)
+
+    @torch.no_grad()
+    def _see(
+        self, layers: Sequence[str], size: tuple[int, int], views: int, pictures: Tensor, _images: slice
+    ) -> Activations:
+        return self(cover(pictures, size).repeat_interleave(views, 0), layers)
 
     def _check_images(self, x: Any) -> None:
         if not isinstance(x, Tensor) or x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():

@@ -16,33 +16,37 @@ These combine with ``+``, ``-``, ``*``, division by a number and parentheses. A 
 parentheses, ``features.12:17 + (7)``, because ``features.12:0-7`` looks like a range. ``[a, b, c]`` is one objective
 for each image.
 
-``name(features.12, 3, penalty=0.1)`` calls a function under ``@objective``, or a class of objectives, that the caller
-gives to ``parse``. Arguments are numbers, text in quotes, True, False, None, lists, ``tensor([1.0, 0.5])`` and
-objectives; the first one, a layer's name as a rule, needs no quotes.
+``name(features.12, 3, penalty=0.1)`` calls an entry of the zoo (``featureviz zoo`` lists them), or a function under
+``@objective`` or a class of objectives that the caller gives to ``parse``. Arguments are numbers, text in quotes, True,
+False, None, lists, ``tensor([1.0, 0.5])`` and objectives; the first one, a layer's name as a rule, needs no quotes.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, final
 
 from featureviz.checks import show
 from featureviz.errors import InvalidInput, UnknownFunction, unknown
-from featureviz.naming import KINDS, quote_layer, shorten
+from featureviz.naming import KINDS, call_name, quote_layer, shorten
 from featureviz.objectives.algebra import Objective, PerImage, Product, combine
 from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
-from featureviz.objectives.reader import Reader
+from featureviz.objectives.text.reader import Reader
+from featureviz.objectives.text.registry import describe_signature, installed
 
 MOST = 10_000  # objectives in a spec
 SITE_KINDS = {kind.KIND: kind for kind in (Gate, GateValue, GatedChannel, PreGate, Bottleneck)}
 
 
 def parse(text: str, functions: Mapping[str, ObjectiveFactory] | None = None) -> Objective:
-    """The objective that ``text`` describes; ``functions`` are the functions and classes that it may call, by name.
+    """The objective that ``text`` describes; ``functions`` are functions and classes that it may call, by name.
+
+    It may also call the entries of the zoo; a name among ``functions`` comes first.
 
     >>> parse("2*features.12:17 - 0.5*features.3:4")
     2*features.12:17 - 0.5*features.3:4
@@ -55,7 +59,7 @@ def parse(text: str, functions: Mapping[str, ObjectiveFactory] | None = None) ->
     given = {} if functions is None else functions
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise InvalidInput(f"functions={show(functions)} was given; expected a dictionary of functions by name")
-    own = {f.__name__: f for f in given.values() if hasattr(f, "__name__")}  # as their specs call them
+    own = {call_name(f): f for f in given.values() if call_name(f)}  # as their specs call them
     return _Parser(text, own | dict(given)).parse()
 
 
@@ -212,10 +216,7 @@ class _Parser(Reader):
     # ------------------------------------------------------------------------------------------------------------ calls
     def call(self) -> Objective:
         start, name = self.index, self.take()
-        if name not in self.functions:
-            hint = "Pass it: parse(text, {name: function or class})."
-            error = unknown("objective function", shorten(name, 100), self.functions, hint)
-            self.fail(str(error), start, UnknownFunction)
+        make = self.functions[name] if name in self.functions else self.entry(name, start)
         args, keywords = list[Any](), dict[str, Any]()
 
         def read() -> None:
@@ -223,10 +224,19 @@ class _Parser(Reader):
                 self.separated(lambda: self.argument(args, keywords))
 
         self.enclosed("()", read)
-        made = self.build(start, self.functions[name], *args, **keywords)
+        made = self.build(start, _call, name, make, args, keywords)
         if not isinstance(made, Objective):
             self.fail(f"{name} gave {show(made)}; expected an objective", start)
         return made
+
+    def entry(self, name: str, start: int) -> ObjectiveFactory:
+        """What makes the objective of the zoo that is called so."""
+        entries = self.build(start, installed)
+        if name in entries:
+            return entries[name].make
+        hint = "`featureviz zoo` lists them; give one of your own to parse(text, {name: function or class})."
+        error = unknown("objective function", shorten(name, 100), [*self.functions, *entries], hint)
+        return self.fail(str(error), start, UnknownFunction)
 
     def argument(self, args: list[Any], keywords: dict[str, Any]) -> None:
         """Read ``value`` or ``name=value``."""
@@ -240,6 +250,23 @@ class _Parser(Reader):
         name = self.take()
         self.index += 1
         keywords[name] = self.value()
+
+
+def _call(name: str, make: ObjectiveFactory, args: list[Any], keywords: dict[str, Any]) -> Objective:
+    """``make(*args, **keywords)``; wrong arguments are an error that tells the right ones."""
+    usage = f"it is called as {name}{describe_signature(make)}"
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError):  # of a function in C
+        return make(*args, **keywords)
+    try:
+        signature.bind(*args, **keywords)
+    except TypeError as error:
+        raise InvalidInput(f"{name}: {error}; {usage}") from None
+    try:
+        return make(*args, **keywords)
+    except InvalidInput as error:
+        raise InvalidInput(f"{error}; {usage}") from error
 
 
 def _multiply(weight: float, factors: list[Objective]) -> Objective:

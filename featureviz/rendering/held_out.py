@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from featureviz.ascent.microbatch import Microbatch, halved, microbatches
 from featureviz.checks import SEEDS, VIEWS, whole
 from featureviz.errors import InvalidInput, out_of_memory
-from featureviz.image.picture import Picture, check_pictures
+from featureviz.image.picture import Picture, check_pictures, cover
 from featureviz.network.activations import Activations
 from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel, tapped
@@ -149,11 +150,17 @@ class _Judge:
         images, size = self.images[part.images].to(self.model.device), self._size
         views = self.pipeline(images, part.rng.restart(), size)
         read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
-        activations = self.model(views, tuple(dict.fromkeys([*self.objective.layers, *read])), part.rows)
+        layers = tuple(dict.fromkeys([*self.objective.layers, *read]))
+        rows = replace(part.rows, see=partial(self._see, part, (images.shape[-2], images.shape[-1])))
+        activations = self.model(views, layers, rows)
         score = score_views(self.objective, activations)
         if not bool(score.isfinite().all()):
             self.pipeline.check(images, part.rng.restart(), size)  # names a transform that is the reason
         return activations, score
+
+    def _see(self, part: Microbatch, size: tuple[int, int], pictures: Tensor, images: slice) -> Activations:
+        rng, rows = part.select(images)
+        return self.model(self.pipeline(cover(pictures, size), rng, self._size), self.objective.layers, rows)
 
     @property
     def _size(self) -> tuple[int, int]:
