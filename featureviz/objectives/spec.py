@@ -224,7 +224,7 @@ class _Parser(Reader):
                 self.separated(lambda: self.argument(args, keywords))
 
         self.enclosed("()", read)
-        made = self.build(start, _call, name, make, args, keywords)
+        made = self.build(start, _checked(name, make), *args, **keywords)
         if not isinstance(made, Objective):
             self.fail(f"{name} gave {show(made)}; expected an objective", start)
         return made
@@ -252,21 +252,26 @@ class _Parser(Reader):
         keywords[name] = self.value()
 
 
-def _call(name: str, make: ObjectiveFactory, args: list[Any], keywords: dict[str, Any]) -> Objective:
-    """``make(*args, **keywords)``; wrong arguments are an error that tells the right ones."""
-    usage = f"it is called as {name}{describe_signature(make)}"
-    try:
-        signature = inspect.signature(make)
-    except (TypeError, ValueError):  # of a function in C
-        return make(*args, **keywords)
-    try:
-        signature.bind(*args, **keywords)
-    except TypeError as error:
-        raise InvalidInput(f"{name}: {error}; {usage}") from None
-    try:
-        return make(*args, **keywords)
-    except InvalidInput as error:
-        raise InvalidInput(f"{error}; {usage}") from error
+def _checked(name: str, make: ObjectiveFactory) -> ObjectiveFactory:
+    """``make``, for which wrong arguments are an error that tells the right ones."""
+
+    def call(*args: Any, **keywords: Any) -> Objective:
+        usage = f"it is called as {name}{describe_signature(make)}"
+        try:
+            signature = inspect.signature(make)
+        except (TypeError, ValueError):  # of a function in C
+            return make(*args, **keywords)
+        try:
+            signature.bind(*args, **keywords)
+        except TypeError as error:
+            raise InvalidInput(f"{name}: {error}; {usage}") from None
+        try:
+            return make(*args, **keywords)
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}; {usage}") from error
+
+    call.__name__ = name
+    return call
 
 
 def _multiply(weight: float, factors: list[Objective]) -> Objective:

@@ -22,7 +22,7 @@ class AngledNeuron(Objective):
     Source: Carter et al. 2019, Lucid's ``direction_neuron_cossim_S``, captum's ``AngledNeuronDirection``. Weight 1: it
     is a main term. Power 4 as in their notebook; their recipe takes 2.
 
-    It needs rows and columns, as maps have; a vector is one position as a whole.
+    It needs rows and columns, as maps have and tokens do not; a vector is one position as a whole.
 
     >>> AngledNeuron("features.3", [1, 0.5])
     angled_neuron(features.3, [1, 0.5], None, None, 4.0)

@@ -20,7 +20,7 @@ def blur_each_step(a: Tensor) -> Tensor:
     Source: Lucid's ``blur_input_each_step``, which is negated. Weight 0.02 beside the mean of a channel of this
     network; Lucid's notebook takes 1.
 
-    It is meant for ``"input"`` and needs rows and columns.
+    It is meant for ``"input"`` and needs rows and columns, which tokens and vectors do not have.
 
     >>> blur_each_step("input")
     blur_each_step(input)

@@ -18,7 +18,7 @@ def boundary_complexity(a: Tensor, width: int = 20, centre: float = 0.5) -> Tens
     Source: Lucid's ``penalize_boundary_complexity``, which sums instead, and is negated. Weight 5 beside the mean of a
     channel of this network.
 
-    It is meant for ``"input"`` and needs rows and columns.
+    It is meant for ``"input"`` and needs rows and columns, which tokens and vectors do not have.
 
     >>> boundary_complexity("input", width=8)
     boundary_complexity(input, 8, 0.5)

@@ -16,7 +16,8 @@ def l1(a: Tensor, centre: float = 0.5) -> Tensor:
 
     Source: Lucid's ``L1``. Weight 0.0002 beside the mean of a channel of this network; Lucid's notebook takes 0.05.
 
-    It is meant for ``"input"``; on other layers take ``centre=0``, where it makes activations sparse.
+    It is meant for ``"input"``; on other layers take ``centre=0``: it makes activations of maps, tokens and
+    vectors sparse.
 
     >>> l1("input")
     l1(input, 0.5)

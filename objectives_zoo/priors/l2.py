@@ -17,7 +17,7 @@ def l2(a: Tensor, centre: float = 0.5, epsilon: float = 1e-6) -> Tensor:
     Source: Lucid's ``L2``. Weight 0.02 beside the mean of a channel of this network: it takes back part of the contrast
     and not all of it.
 
-    It is meant for ``"input"``; on other layers take ``centre=0``.
+    It is meant for ``"input"``; on other layers, whether of maps, tokens or vectors, take ``centre=0``.
 
     >>> l2("input")
     l2(input, 0.5, 1e-06)

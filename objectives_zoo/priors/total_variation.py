@@ -18,7 +18,7 @@ def total_variation(a: Tensor) -> Tensor:
     slope is about 0.1 in a whole view; Lucid's notebook takes 0.25 beside the sums of its own network. Judge by the
     picture.
 
-    It is meant for ``"input"``, and works on any map with rows and columns.
+    It is meant for ``"input"``, and works on any map; tokens and vectors have no rows and columns.
 
     >>> total_variation("input")
     total_variation(input)

@@ -17,8 +17,8 @@ class OnlyAfter(ScheduledObjective):
 
     ``[step >= steps] * goal``. Held-out views are seen after the last step, where the term is itself.
 
-    Source: ``only_after(n)`` of Lucid's notebook on alpha. Use it for a term that would lead the image astray before
-    the unit is found. On tokens and vectors it means what its goal means there.
+    Source: ``only_after(n)`` of Lucid's notebook on alpha. Weight 1: the goal has its own. Use it for a term that
+    would lead the image astray before the unit is found. On tokens and vectors it means what its goal means there.
 
     >>> from featureviz import Channel
     >>> OnlyAfter(Channel("features.6", 3), 32)

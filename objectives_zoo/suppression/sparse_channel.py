@@ -14,12 +14,13 @@ def sparse_channel(a: Tensor, unit: int, penalty: float = 0.1) -> Tensor:
 
     ``mean_p a_up - penalty mean_{c,p} |a_cp|`` over channels c and positions p.
 
-    Source: the request lucid#136, in its simplest form. Penalty 0.1: the layer loses a tenth of what the unit gains, so
-    that the unit is still found. ``isolated`` holds the others at their natural mean instead.
+    Source: the request lucid#136, in its simplest form. The penalty has weight 0.1: a tenth of what the unit gains,
+    so that the unit is still found. ``isolated`` holds the others at their natural mean instead.
 
     Positions are those of a map or the tokens of a transformer; a vector has one.
 
     >>> sparse_channel("features.6", 17)
     sparse_channel(features.6, 17, 0.1)
     """
-    return a[:, unit].flatten(1).mean(1) - penalty * a.abs().flatten(1).mean(1)
+    a = a[:, :, None].flatten(2)  # [M,C,P], of a vector too
+    return a[:, unit].mean(1) - penalty * a.abs().mean((1, 2))

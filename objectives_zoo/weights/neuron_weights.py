@@ -19,7 +19,7 @@ class NeuronWeights(Objective):
 
     Source: Lucent's ``neuron_weight``, captum's ``ActivationWeights``. Weight 1: it is a main term.
 
-    It needs rows and columns, as maps have; a vector is one position as a whole.
+    It needs rows and columns, as maps have and tokens do not; a vector is one position as a whole.
 
     >>> NeuronWeights("features.3", [1, 0.5], 3, 4)
     neuron_weights(features.3, [1, 0.5], 3, 4)

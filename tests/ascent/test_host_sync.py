@@ -13,6 +13,7 @@ from featureviz.lab.gates.co_gating_modes import Along
 from featureviz.lab.gates.reachability_study import SqueezeDistance
 from featureviz.transform import Flip, Jitter, Noise, Rotate, Scale, Transform, robust
 from tests.ascent.ascents import ascent_of, halved, natural_of, towards
+from tests.objectives_zoo.entries import CASES
 
 TRANSFORMS: dict[str, list[Transform]] = {
     "jitter": [Jitter(8)], "scale": [Scale(0.8, 1.2)], "rotate": [Rotate(9)], "flip": [Flip()], "noise": [Noise()],
@@ -34,9 +35,9 @@ def objectives(natural: GateStatistics) -> list[fv.Objective]:
         fv.GateContrast("se", [1, 2], natural), fv.GateContrast("se", 3, natural, sign=-1),
         fv.Quadrant("se", [1, 2], natural), fv.Quadrant("se", 1, natural, content="low", gate="shut"),
         Along("se", torch.arange(1.0, 9), torch.zeros(8), 2.0, power=2), 2 * c - fv.Logit(1) / 3 + 1, c * d,
-        fv.PerImage([d, -fv.Gate("se", 1)]), towards("conv", torch.arange(8.0)), c + zoo.Diversity("conv"),
-        c - zoo.Alignment("conv"), zoo.interpolation(d, -d, 2), d - zoo.total_variation("input") - zoo.l1("input"),
-        d - zoo.l2("input") - zoo.boundary_complexity("input", 4), zoo.sparse_channel("conv", 2),
+        fv.PerImage([d, -fv.Gate("se", 1)]), towards("conv", torch.arange(8.0)), zoo.interpolation(d, -d, 2),
+        *(case.make("conv", 8, torch.rand(3, 24, 24)) for case in CASES.values() if case.images < 3),
+        c + zoo.Diversity("conv") + zoo.Alignment("conv"),
     ]  # fmt: skip
 
 
