@@ -7,6 +7,7 @@
     features.12:[0:8, 20:40:5]  ranges: FIRST:END:STEP       logit:"golden retriever"       a class by label
     features.12:17@3,4          a neuron, row 3 column 4     deepdream:features.9           a whole layer
     features.12:17@centre       the neuron in the centre     direction:features.12:[1, 0.5, -2]^2
+    blocks.5:17@cls             a unit of the class token    blocks.5:17@patch:3,4  @patches  @reg:0  @max  @token:7
     gatevalue:  gated:  pregate:  bottleneck:                used like gate:, see ``gate_leaves``
     "conv-1":17                 a layer whose name has other characters than letters, digits, "_" and "."
 
@@ -38,6 +39,8 @@ from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, Ga
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
 from featureviz.objectives.text.reader import Reader
 from featureviz.objectives.text.registry import describe_signature, installed
+from featureviz.objectives.tokens import KINDS as TOKENS
+from featureviz.objectives.tokens import Token
 
 MOST = 10_000  # objectives in a spec
 SITE_KINDS = {kind.KIND: kind for kind in (Gate, GateValue, GatedChannel, PreGate, Bottleneck)}
@@ -181,15 +184,25 @@ class _Parser(Reader):
         if kind:
             return self.build(start, SITE_KINDS[kind], name, units)
         if self.skip("@"):
+            if self.token in TOKENS:
+                return self.build(start, Token, name, units, *self.token_place())
             return self.build(start, Neuron, name, units, *self.place())
         return self.build(start, self.channel if isinstance(units, int) else Channel, name, units)
 
     def place(self) -> tuple[int, int] | tuple[None, None]:
         if self.skip("centre"):
             return None, None
-        row = self.integer("expected @centre, or a row and a column: @3,4")
+        row = self.integer(f"expected @centre, a row and a column, @3,4, or one of @{', @'.join(TOKENS)}")
         self.expect(",", "expected ',' and a column, as in @3,4")
         return row, self.integer("expected a column, as in @3,4")
+
+    def token_place(self) -> list[Any]:
+        """Which token: a word, and after a colon as many numbers as it takes."""
+        at, numbers = self.take(), list[int]()
+        for i in range(TOKENS[at]):
+            self.expect(",:"[i == 0], f"expected {TOKENS[at]} numbers after @{at}, as in @patch:3,4 or @reg:0")
+            numbers.append(self.integer(f"expected {TOKENS[at]} numbers after @{at}, as in @patch:3,4 or @reg:0"))
+        return [at, *numbers]
 
     def classes(self) -> int | str | list[int | str]:
         """A class by its index or its label, or the list that a list of classes and ranges stands for."""
