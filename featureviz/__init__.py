@@ -21,6 +21,8 @@ from featureviz.network.site import GateSite
 from featureviz.objectives.algebra import Objective, PerImage
 from featureviz.objectives.function import objective
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
+from featureviz.objectives.latents.encoders import Dictionary, dictionary, directions
+from featureviz.objectives.latents.latent import Latent
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
 from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.objectives.spec import parse
@@ -41,6 +43,7 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     # what to ask for: objectives and their algebra
     "Channel", "Neuron", "Token", "Direction", "Logit", "DeepDream", "Gate", "GateValue", "GateContrast",
     "GatedChannel", "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse", "zoo",
+    "Dictionary", "Latent", "dictionary", "directions",
     # what moves: images and the views of them
     "FourierImage", "PixelImage", "Parameterization", "check_pictures", "transform",
     # rendering

@@ -81,6 +81,7 @@ class TappedModel(nn.Module):
         self.size, self.labels, self.channels = size, labels, channels
         self.key = uuid4().hex  # copies have the same key, so interventions on one act on all
         self._find_gates, self._gates = find_gates, None
+        self.dictionaries: dict[str, tuple[str, Any]] = {}  # the layer that each reads, and its encoder
         self._surveys: dict[tuple[int, int], Survey] = {}
         self._cache: dict[Callable[..., Any], Any] = {}
         self.__dict__["_origin"] = None  # of a scratch copy: the network whose buffers it starts from
@@ -171,7 +172,8 @@ class TappedModel(nn.Module):
 
     def tap(self, name: str, size: tuple[int, int] | None = None) -> Tap:
         """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
-        path, survey = self._find_path(instance("layer", name, str)), self._survey(size)
+        name, _ = self.dictionaries.get(instance("layer", name, str), (name, None))
+        path, survey = self._find_path(name), self._survey(size)
         if path == IMAGE:
             return Tap(IMAGE, axes=IMAGE_AXES)
         tap = self._site_tap(name) if path is None else survey.tap(name, path, self.axes.get(name, self.axes.get(path)))

@@ -8,6 +8,7 @@
     features.12:17@3,4          a neuron, row 3 column 4     deepdream:features.9           a whole layer
     features.12:17@centre       the neuron in the centre     direction:features.12:[1, 0.5, -2]^2
     blocks.5:17@cls             a unit of the class token    blocks.5:17@patch:3,4  @patches  @reg:0  @max  @token:7
+    sae:NAME:123                a latent of a dictionary that ``fv.dictionary`` has given to the model
     gatevalue:  gated:  pregate:  bottleneck:                used like gate:, see ``gate_leaves``
     "conv-1":17                 a layer whose name has other characters than letters, digits, "_" and "."
 
@@ -36,6 +37,7 @@ from featureviz.naming import KINDS, call_name, quote_layer, shorten
 from featureviz.objectives.algebra import Objective, PerImage, Product, combine
 from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
+from featureviz.objectives.latents.latent import Latent
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
 from featureviz.objectives.text.reader import Reader
 from featureviz.objectives.text.registry import describe_signature, installed
@@ -181,6 +183,8 @@ class _Parser(Reader):
             vector = self.vector()
             return self.build(start, Direction, name, vector, self.signed() if self.skip("^") else 0.0)
         units = self.units()
+        if kind == "sae":
+            return self.build(start, Latent, name, units)
         if kind:
             return self.build(start, SITE_KINDS[kind], name, units)
         if self.skip("@"):

@@ -9,7 +9,10 @@ from torch import Tensor
 from featureviz import Activations, Objective, checks, zoo
 
 
-@zoo.entry("interpolation(features.6:3, features.6:17, 4) + 0.4*alignment(features.3)")
+@zoo.entry(
+    "interpolation(features.6:3, features.6:17, 4) + 0.4*alignment(features.3)",
+    beside="interpolation(features.6:3, features.6:17, 4)",
+)
 @final
 class Alignment(Objective):
     """How similar an image of a series is to those before and after it.

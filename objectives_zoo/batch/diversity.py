@@ -10,7 +10,7 @@ from featureviz import Activations, Objective, zoo
 from objectives_zoo.shapes import by_position
 
 
-@zoo.entry("features.6:[3, 3, 3, 3] + 100*diversity(features.6)")
+@zoo.entry("features.6:[3, 3, 3, 3] + 100*diversity(features.6)", beside="features.6:[3, 3, 3, 3]")
 @final
 class Diversity(Objective):
     """How different an image is from the others of its batch, by the styles of their activations.

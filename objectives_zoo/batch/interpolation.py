@@ -5,7 +5,7 @@ from __future__ import annotations
 from featureviz import InvalidInput, Objective, PerImage, checks, zoo
 
 
-@zoo.entry("interpolation(features.6:3, features.6:17, 4)")
+@zoo.entry("interpolation(features.6:3, features.6:17, 4)", beside="[features.6:3, features.6:17]")
 def interpolation(first: Objective, second: Objective, n: int) -> Objective:
     """A series of n images from ``first`` to ``second``.
 

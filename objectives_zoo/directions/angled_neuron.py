@@ -11,7 +11,9 @@ from featureviz import Activations, Objective, checks, zoo
 from objectives_zoo.shapes import Vector, at_place, check_width, numbers, place
 
 
-@zoo.entry(f"angled_neuron(features.0, {[1, -1] + [0] * 14})")
+@zoo.entry(
+    f"angled_neuron(features.0, {[1, -1] + [0] * 14})", beside=f"direction_neuron(features.0, {[1, -1] + [0] * 14})"
+)
 @final
 class AngledNeuron(Objective):
     """A whitened direction at one position of a map, by its angle more than by its length.

@@ -11,7 +11,10 @@ from featureviz import Activations, Objective, zoo
 from objectives_zoo.shapes import Vector, by_position, check_width, numbers
 
 
-@zoo.entry(f"rectified_direction(features.0, {[1, -1] + [0] * 14})")
+@zoo.entry(
+    f"rectified_direction(features.0, {[1, -1] + [0] * 14})",
+    beside=f"channel_weights(features.0, {[1, -1] + [0] * 14})",
+)
 @final
 class RectifiedDirection(Objective):
     """A direction in channel space, of the positive parts of the activations.

@@ -12,7 +12,7 @@ from featureviz import Activations, GateSite, InvalidInput, Objective, checks, z
 from objectives_zoo.shapes import Vector, by_position, numbers
 
 
-@zoo.entry("gate_mode(features.9.block.2, [3, 17, 40], [1, 1, -1])")
+@zoo.entry("gate_mode(features.9.block.2, [3, 17, 40], [1, 1, -1])", beside="gate:features.9.block.2:3")
 @final
 class GateMode(Objective):
     """Gates of a block that move together, opened and closed as one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from featureviz import Gate, GateSite, Objective, PreGate, checks, zoo
 
 
-@zoo.entry("veto(features.6.block.2, 3)")
+@zoo.entry("veto(features.6.block.2, 3)", beside="pregate:features.6.block.2:3")
 def veto(site: GateSite | str, unit: int, weight: float = 0.5) -> Objective:
     """A channel up before its gate, while the gate closes.
 

@@ -13,7 +13,7 @@ from objectives_zoo.inversion.paired import PairedObjective
 SMALL = 1e-3  # relative to the picture's activations: at the picture itself the distance is smooth
 
 
-@zoo.entry('features.6:3 - 0.5*deviation(features.3, "photo.png")')
+@zoo.entry('features.6:3 - 0.5*deviation(features.3, "photo.png")', beside="features.6:3")
 @final
 class Deviation(PairedObjective):
     """How far the activations of a layer are from those of a picture, position by position: a cost.

@@ -9,7 +9,7 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("features.6:3 - 0.02*blur_each_step(input)")
+@zoo.entry("features.6:3 - 0.02*blur_each_step(input)", beside="features.6:3")
 @objective
 def blur_each_step(a: Tensor) -> Tensor:
     """The distance from the blurred picture: a cost, which blurs a little at each step.

@@ -8,7 +8,7 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("features.6:3 - 5*boundary_complexity(input)")
+@zoo.entry("features.6:3 - 5*boundary_complexity(input)", beside="features.6:3")
 @objective
 def boundary_complexity(a: Tensor, width: int = 20, centre: float = 0.5) -> Tensor:
     """Detail and contrast within ``width`` pixels of the edge: a cost, so that icons can lie side by side.

@@ -10,7 +10,7 @@ from featureviz import Activations, zoo
 from objectives_zoo.inversion.paired import PairedObjective
 
 
-@zoo.entry('features.6:3 - 2*input_diff(input, "photo.png")')
+@zoo.entry('features.6:3 - 2*input_diff(input, "photo.png")', beside="features.6:3")
 @final
 class InputDiff(PairedObjective):
     """How far a view is from the same view of a picture: a cost, to change as little of the picture as needed.

@@ -7,7 +7,7 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("features.6:3 - 0.0002*l1(input)")
+@zoo.entry("features.6:3 - 0.0002*l1(input)", beside="features.6:3")
 @objective
 def l1(a: Tensor, centre: float = 0.5) -> Tensor:
     """The sum of all distances from grey: a cost, so that what the rest does not need stays grey.

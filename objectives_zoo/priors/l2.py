@@ -7,7 +7,7 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("features.6:3 - 0.02*l2(input)")
+@zoo.entry("features.6:3 - 0.02*l2(input)", beside="features.6:3")
 @objective
 def l2(a: Tensor, centre: float = 0.5, epsilon: float = 1e-6) -> Tensor:
     """The Euclidean distance from grey: a cost, for pictures of less contrast.

@@ -7,7 +7,7 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("features.6:3 - 0.0005*total_variation(input)")
+@zoo.entry("features.6:3 - 0.0005*total_variation(input)", beside="features.6:3")
 @objective
 def total_variation(a: Tensor) -> Tensor:
     """The sum of all differences between neighbouring pixels: a cost, for smooth areas with few edges.

@@ -10,7 +10,7 @@ from featureviz import zoo
 from objectives_zoo.schedules.scheduled import ScheduledObjective
 
 
-@zoo.entry("features.6:3 + only_after(2*features.3:4, 32)")
+@zoo.entry("features.6:3 + only_after(2*features.3:4, 32)", beside="features.6:3")
 @final
 class OnlyAfter(ScheduledObjective):
     """A term that is 0 in the first ``steps`` steps, and itself from then on.

@@ -10,7 +10,7 @@ from featureviz import Activations, zoo
 from objectives_zoo.inversion.paired import PairedObjective
 
 
-@zoo.entry('features.6:3 + 0.5*gram_style(features.3, "photo.png")')
+@zoo.entry('features.6:3 + 0.5*gram_style(features.3, "photo.png")', beside="features.6:3")
 @final
 class GramStyle(PairedObjective):
     """How close the Gram matrix of a layer is to that of a picture.

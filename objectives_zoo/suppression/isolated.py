@@ -11,7 +11,7 @@ from featureviz import Activations, InvalidInput, Objective, TappedModel, checks
 from objectives_zoo.shapes import Vector, by_position, check_width, numbers
 
 
-@zoo.entry(f"isolated(features.0, 3, {[0] * 16}, {[1] * 16})")
+@zoo.entry(f"isolated(features.6, 3, {[0] * 40}, {[1] * 40})", beside="features.6:3")
 @final
 class Isolated(Objective):
     """One unit up, and the rest of its layer held at its natural mean.

@@ -7,7 +7,7 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("sparse_channel(features.6, 17)")
+@zoo.entry("sparse_channel(features.6, 17)", beside="features.6:17")
 @objective
 def sparse_channel(a: Tensor, unit: int, penalty: float = 0.1) -> Tensor:
     """One unit up and the whole layer towards 0.

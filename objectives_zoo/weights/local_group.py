@@ -11,7 +11,10 @@ from featureviz import Activations, InvalidInput, Objective, checks, zoo
 from objectives_zoo.shapes import Vector, check_width, numbers
 
 
-@zoo.entry(f"local_group(features.0, {[1, -1] + [0] * 14}, y=8, x=8, height=16, width=16)")
+@zoo.entry(
+    f"local_group(features.0, {[1, -1] + [0] * 14}, y=8, x=8, height=16, width=16)",
+    beside=f"channel_weights(features.0, {[1, -1] + [0] * 14})",
+)
 @final
 class LocalGroup(Objective):
     """The weighted mean of all channels over a rectangle of a map.

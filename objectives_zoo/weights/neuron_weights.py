@@ -10,7 +10,9 @@ from featureviz import Activations, Objective, zoo
 from objectives_zoo.shapes import Vector, at_place, check_width, numbers, place
 
 
-@zoo.entry(f"neuron_weights(features.0, {[1, -1] + [0] * 14})")
+@zoo.entry(
+    f"neuron_weights(features.0, {[1, -1] + [0] * 14})", beside=f"channel_weights(features.0, {[1, -1] + [0] * 14})"
+)
 @final
 class NeuronWeights(Objective):
     """The weighted mean of the channels at one position of a map.

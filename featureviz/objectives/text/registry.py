@@ -28,18 +28,22 @@ from featureviz.objectives.function import ObjectiveFactory
 __all__ = ["Entry", "collect", "entry", "installed", "read_file"]
 
 GROUP = "featureviz.objectives"
-RESERVED = {*KINDS, *CONSTANTS, "tensor", "head", "sae"}
+RESERVED = {*KINDS, *CONSTANTS, "tensor"}
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 
 @final
 @dataclass(frozen=True)
 class Entry:
-    """An objective of the zoo: its name in specs, what makes it, and an example of a spec that calls it."""
+    """An objective of the zoo: its name in specs, what makes it, and an example of a spec that calls it.
+
+    ``beside`` is a spec whose picture shows what the entry changes.
+    """
 
     name: str
     make: ObjectiveFactory
     example: str
+    beside: str = ""
 
     @property
     def summary(self) -> str:
@@ -57,13 +61,14 @@ class Entry:
         return self.make.__module__
 
 
-def entry(example: str) -> Callable[[Made], Made]:
+def entry(example: str, *, beside: str = "") -> Callable[[Made], Made]:
     """Give an objective a name in specs: that of the function, or that of the class in snake case.
 
     Put it on a function under ``@objective``, on a class of objectives, or on a function that returns an objective.
 
     Args:
         example: a spec that calls it.
+        beside: a spec without it, whose picture shows what it changes.
 
     >>> from featureviz import objective
     >>> @entry("contrast(features.6, 3)")
@@ -78,6 +83,7 @@ def entry(example: str) -> Callable[[Made], Made]:
         InvalidInput: what is marked has no name that a spec can call, or no docstring.
     """
     instance("example", example, str)
+    instance("beside", beside, str)
 
     def mark(made: Made) -> Made:
         own = getattr(made, "__name__", "")
@@ -90,7 +96,7 @@ def entry(example: str) -> Callable[[Made], Made]:
             )
         if not inspect.getdoc(made):
             raise InvalidInput(f"@entry got {name}, which has no docstring; its first line is shown in the list")
-        setattr(made, ENTRY, Entry(name, made, example))
+        setattr(made, ENTRY, Entry(name, made, example, beside))
         return made  # pyright: ignore[reportReturnType]
 
     return mark
