@@ -35,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; ``args.run(args)`` runs the one that was given."""
     parser = argparse.ArgumentParser(
-        prog="featureviz", description="Render what excites and what suppresses any unit of a vision network."
-    )
+        prog="featureviz", description="Render what excites and what suppresses any unit of a vision network.",
+        epilog="docs/objectives.md has every form of a spec; `featureviz zoo` lists the objectives that it may call.",
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"featureviz {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands.add_parser("demo", help="render what opens and closes twelve gates of the embedded network"))
