@@ -12,6 +12,7 @@ from featureviz.gating.interventions import clamp, mean_ablate, resample, scale,
 from featureviz.image import FourierImage, Parameterization, PixelImage
 from featureviz.image.picture import check_pictures
 from featureviz.models import load
+from featureviz.models.variants import ensemble, linearised, smoothed_pooling
 from featureviz.models.wrapping import wrap
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.copies.redirect import redirected
@@ -51,6 +52,7 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     "Scheduled", "Runtime",
     # what if: interventions and gradients
     "clamp", "scale", "shift", "mean_ablate", "resample", "stop_gradient", "redirected",
+    "smoothed_pooling", "linearised", "ensemble",
     # the laboratory, and layers for networks of one's own
     "lab", "nn",
     # the engine, for loops of one's own

@@ -12,7 +12,7 @@ from objectives_zoo.shapes import Vector, at_place, check_width, numbers, place
 
 
 @zoo.entry(
-    f"angled_neuron(features.0, {[1, -1] + [0] * 14})", beside=f"direction_neuron(features.0, {[1, -1] + [0] * 14})"
+    f"angled_neuron(features.3, {[1, -1] + [0] * 22})", beside=f"direction_neuron(features.3, {[1, -1] + [0] * 22})"
 )
 @final
 class AngledNeuron(Objective):

@@ -11,7 +11,7 @@ from objectives_zoo.directions.cosine import dot_cosine
 from objectives_zoo.shapes import Vector, at_place, check_width, numbers, place
 
 
-@zoo.entry(f"direction_neuron(features.0, {[1, -1] + [0] * 14})", beside=f"direction:features.0:{[1, -1] + [0] * 14}")
+@zoo.entry(f"direction_neuron(features.3, {[1, -1] + [0] * 22})", beside=f"direction:features.3:{[1, -1] + [0] * 22}")
 @final
 class DirectionNeuron(Objective):
     """A direction in channel space at one position of a map.

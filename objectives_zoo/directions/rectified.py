@@ -12,8 +12,8 @@ from objectives_zoo.shapes import Vector, by_position, check_width, numbers
 
 
 @zoo.entry(
-    f"rectified_direction(features.0, {[1, -1] + [0] * 14})",
-    beside=f"channel_weights(features.0, {[1, -1] + [0] * 14})",
+    f"rectified_direction(features.3, {[1, -1] + [0] * 22})",
+    beside=f"channel_weights(features.3, {[1, -1] + [0] * 22})",
 )
 @final
 class RectifiedDirection(Objective):

@@ -10,7 +10,7 @@ from featureviz import zoo
 from objectives_zoo.schedules.scheduled import ScheduledObjective
 
 
-@zoo.entry("features.6:3 - decay(0.02*total_variation(input), 64)", beside="features.6:3")
+@zoo.entry("features.6:3 - decay(0.002*total_variation(input), 64)", beside="features.6:3")
 @final
 class Decay(ScheduledObjective):
     """A term whose weight falls linearly from 1 to 0 in the first ``steps`` steps.

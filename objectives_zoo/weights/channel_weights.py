@@ -11,7 +11,7 @@ from featureviz import Activations, Objective, zoo
 from objectives_zoo.shapes import Vector, by_position, check_width, numbers
 
 
-@zoo.entry(f"channel_weights(features.0, {[1, -1] + [0] * 14})", beside="features.0:0")
+@zoo.entry(f"channel_weights(features.3, {[1, -1] + [0] * 22})", beside="features.3:0")
 @final
 class ChannelWeights(Objective):
     """The weighted mean of all channels of a layer.

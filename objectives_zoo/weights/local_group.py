@@ -12,8 +12,8 @@ from objectives_zoo.shapes import Vector, check_width, numbers
 
 
 @zoo.entry(
-    f"local_group(features.0, {[1, -1] + [0] * 14}, y=8, x=8, height=16, width=16)",
-    beside=f"channel_weights(features.0, {[1, -1] + [0] * 14})",
+    f"local_group(features.3, {[1, -1] + [0] * 22}, y=4, x=4, height=8, width=8)",
+    beside=f"channel_weights(features.3, {[1, -1] + [0] * 22})",
 )
 @final
 class LocalGroup(Objective):

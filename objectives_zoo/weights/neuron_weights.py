@@ -11,7 +11,7 @@ from objectives_zoo.shapes import Vector, at_place, check_width, numbers, place
 
 
 @zoo.entry(
-    f"neuron_weights(features.0, {[1, -1] + [0] * 14})", beside=f"channel_weights(features.0, {[1, -1] + [0] * 14})"
+    f"neuron_weights(features.3, {[1, -1] + [0] * 22})", beside=f"channel_weights(features.3, {[1, -1] + [0] * 22})"
 )
 @final
 class NeuronWeights(Objective):
