@@ -28,7 +28,7 @@ from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, N
 from featureviz.objectives.quadrant import GateContrast, Quadrant
 from featureviz.objectives.spec import parse
 from featureviz.objectives.text import registry as zoo
-from featureviz.objectives.tokens import Token
+from featureviz.objectives.tokens import Head, Token
 from featureviz.rendering.entry import render
 from featureviz.rendering.held_out import HeldOut, evaluate
 from featureviz.rendering.png import read_recipe
@@ -42,7 +42,7 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     # what to look at: a model and its layers
     "load", "wrap", "layers", "gates", "TappedModel", "GateSite",
     # what to ask for: objectives and their algebra
-    "Channel", "Neuron", "Token", "Direction", "Logit", "DeepDream", "Gate", "GateValue", "GateContrast",
+    "Channel", "Neuron", "Token", "Head", "Direction", "Logit", "DeepDream", "Gate", "GateValue", "GateContrast",
     "GatedChannel", "PreGate", "Bottleneck", "Quadrant", "Objective", "PerImage", "objective", "parse", "zoo",
     "Dictionary", "Latent", "dictionary", "directions",
     # what moves: images and the views of them

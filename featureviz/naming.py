@@ -23,17 +23,9 @@ from featureviz.errors import InvalidInput
 T = TypeVar("T")
 Units = int | Sequence[int]  # one index, or one index for each image
 
-KINDS = (
-    "gate",
-    "gatevalue",
-    "gated",
-    "pregate",
-    "bottleneck",
-    "logit",
-    "direction",
-    "deepdream",
-    "sae",
-)  # reserved in specs
+KINDS = (  # reserved in specs
+    "gate", "gatevalue", "gated", "pregate", "bottleneck", "logit", "direction", "deepdream", "sae", "head",
+)  # fmt: skip
 ENTRY = "__zoo_entry__"  # where ``@zoo.entry`` keeps what it knows of a function or a class
 CONSTANTS = {"True": True, "False": False, "None": None}
 WORD = r"[\w.]++"

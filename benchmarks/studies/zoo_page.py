@@ -25,6 +25,7 @@ import featureviz as fv
 
 SIZE, STEPS, ROUNDS = 128, 128, 8
 PHOTO = '"photo.png"'
+FROM_PHOTO = {"input_diff", "deviation"}  # what they hold is where they start
 THEORIES = {
     "batch": "Several images that belong together",
     "directions": "Directions in the space of channels",
@@ -70,10 +71,11 @@ def write_entry(model: fv.TappedModel, entry: fv.zoo.Entry, photo: Path, out: Pa
     if PHOTO in entry.example:
         shown.append(fv.check_pictures(str(photo)))
         captions.append("the photograph")
-    made = fv.render(model, goal, size=SIZE, steps=steps, progress=False)
+    options = {"image": str(photo)} if entry.name in FROM_PHOTO else {"size": SIZE}
+    made = fv.render(model, goal, steps=steps, progress=False, **options)
     scores = f"Score on held-out views: {made.held_out.scores.mean():.3g}."
     if entry.beside:
-        plain = fv.render(model, entry.beside, size=SIZE, steps=steps, progress=False)
+        plain = fv.render(model, entry.beside, steps=steps, progress=False, **options)
         shown.append(plain.images)
         captions.append(f"`{shorten(entry.beside)}`")
         if len(plain.images) == len(made.images):
@@ -82,13 +84,14 @@ def write_entry(model: fv.TappedModel, entry: fv.zoo.Entry, photo: Path, out: Pa
     shown.append(made.images)
     captions.append("with it")
     write_row(out / "zoo" / f"{entry.name}.png", shown)
+    start = " --image photo.png" if entry.name in FROM_PHOTO else ""
     cost = measure_cost(model, goal, entry.beside or plain_goal(goal))
     told = re.split(r"\n\s*>>> ", inspect.getdoc(entry.make) or "")[0].strip()
     return [
         f"### {entry.name}", "", f"`{entry.signature}`", "", told, "",
         f"![{'; '.join(captions)}](zoo/{entry.name}.png)", "",
         f"*From left to right: {', '.join(captions)}.* {scores} Cost of a step: {cost:+.0%}.", "",
-        "```sh", f"featureviz render embedded {shlex.quote(entry.example)}", "```",
+        "```sh", f"featureviz render embedded {shlex.quote(entry.example)}{start}", "```",
     ]  # fmt: skip
 
 

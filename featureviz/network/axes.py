@@ -42,7 +42,7 @@ class Axes:
     ``batch`` is the axis of the views, ``channel`` that of the channels; None where there is none, or where it is not
     known. ``windows`` is how many rows each view has in the batch axis, one after the other, as window attention gives
     them; 0 if their number varies. ``unclear`` says why an axis is not known. ``tokens`` says what the positions of a
-    transformer's layer are, where the network tells.
+    transformer's layer are, where the network tells. ``heads`` is how many equal parts the channels have.
 
     >>> Axes.parse("n h w c").to_channels_first(torch.zeros(2, 7, 7, 96)).shape
     torch.Size([2, 96, 7, 7])
@@ -54,6 +54,7 @@ class Axes:
     windows: int = 1
     unclear: str = ""
     tokens: Tokens | None = None
+    heads: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Axes:

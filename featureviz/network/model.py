@@ -24,12 +24,14 @@ from featureviz.network.copies.running import RunningCopy
 from featureviz.network.in_force import check_batch, interventions_on
 from featureviz.network.site import Gates
 from featureviz.network.surroundings import modes_kept
+from featureviz.network.survey.heads import head_tap
 from featureviz.network.survey.survey import Layer, Survey
 from featureviz.network.taps import (
     BOTTLENECK,
     GATE,
     GATE_VALUE,
     GATED,
+    HEAD,
     IMAGE,
     INPUT,
     OUTPUT,
@@ -141,9 +143,7 @@ class TappedModel(nn.Module):
         return self.collect(taken, taps, rows)
 
     @torch.no_grad()
-    def _see(
-        self, layers: Sequence[str], size: tuple[int, int], views: int, pictures: Tensor, _images: slice
-    ) -> Activations:
+    def _see(self, layers: Sequence[str], size: tuple[int, int], views: int, pictures: Tensor, _: slice) -> Activations:
         return self(cover(pictures, size).repeat_interleave(views, 0), layers)
 
     def _check_images(self, x: Any) -> None:
@@ -173,10 +173,12 @@ class TappedModel(nn.Module):
     def tap(self, name: str, size: tuple[int, int] | None = None) -> Tap:
         """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
         name, _ = self.dictionaries.get(instance("layer", name, str), (name, None))
-        path, survey = self._find_path(name), self._survey(size)
+        path, survey = self._find_path(name.removeprefix(HEAD)), self._survey(size)
         if path == IMAGE:
             return Tap(IMAGE, axes=IMAGE_AXES)
         tap = self._site_tap(name) if path is None else survey.tap(name, path, self.axes.get(name, self.axes.get(path)))
+        if name.startswith(HEAD):
+            tap = head_tap(tap, self.net, survey.outputs)
         survey.check_drawn(name, tap.module)
         self.running.alone |= survey.learnt.alone
         return tap

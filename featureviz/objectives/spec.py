@@ -8,6 +8,7 @@
     features.12:17@3,4          a neuron, row 3 column 4     deepdream:features.9           a whole layer
     features.12:17@centre       the neuron in the centre     direction:features.12:[1, 0.5, -2]^2
     blocks.5:17@cls             a unit of the class token    blocks.5:17@patch:3,4  @patches  @reg:0  @max  @token:7
+    head:blocks.5.attn:2:17     unit 17 of an attention's head 2, before the heads are mixed
     sae:NAME:123                a latent of a dictionary that ``fv.dictionary`` has given to the model
     gatevalue:  gated:  pregate:  bottleneck:                used like gate:, see ``gate_leaves``
     "conv-1":17                 a layer whose name has other characters than letters, digits, "_" and "."
@@ -26,7 +27,6 @@ False, None, lists, ``tensor([1.0, 0.5])`` and objectives; the first one, a laye
 from __future__ import annotations
 
 import functools
-import inspect
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, final
@@ -40,9 +40,9 @@ from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, Ga
 from featureviz.objectives.latents.latent import Latent
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
 from featureviz.objectives.text.reader import Reader
-from featureviz.objectives.text.registry import describe_signature, installed
+from featureviz.objectives.text.registry import checked, installed
 from featureviz.objectives.tokens import KINDS as TOKENS
-from featureviz.objectives.tokens import Token
+from featureviz.objectives.tokens import Head, Token
 
 MOST = 10_000  # objectives in a spec
 SITE_KINDS = {kind.KIND: kind for kind in (Gate, GateValue, GatedChannel, PreGate, Bottleneck)}
@@ -182,7 +182,10 @@ class _Parser(Reader):
         if kind == "direction":
             vector = self.vector()
             return self.build(start, Direction, name, vector, self.signed() if self.skip("^") else 0.0)
+        head = self.head() if kind == "head" else 0
         units = self.units()
+        if kind == "head":
+            return self.build(start, Head, name, head, units)
         if kind == "sae":
             return self.build(start, Latent, name, units)
         if kind:
@@ -199,6 +202,11 @@ class _Parser(Reader):
         row = self.integer(f"expected @centre, a row and a column, @3,4, or one of @{', @'.join(TOKENS)}")
         self.expect(",", "expected ',' and a column, as in @3,4")
         return row, self.integer("expected a column, as in @3,4")
+
+    def head(self) -> int:
+        head = self.integer("expected a head and its unit, as in head:blocks.5.attn:2:17")
+        self.expect(":", "expected ':' and the unit of the head, as in head:blocks.5.attn:2:17")
+        return head
 
     def token_place(self) -> list[Any]:
         """Which token: a word, and after a colon as many numbers as it takes."""
@@ -241,7 +249,7 @@ class _Parser(Reader):
                 self.separated(lambda: self.argument(args, keywords))
 
         self.enclosed("()", read)
-        made = self.build(start, _checked(name, make), *args, **keywords)
+        made = self.build(start, checked(name, make), *args, **keywords)
         if not isinstance(made, Objective):
             self.fail(f"{name} gave {show(made)}; expected an objective", start)
         return made
@@ -267,28 +275,6 @@ class _Parser(Reader):
         name = self.take()
         self.index += 1
         keywords[name] = self.value()
-
-
-def _checked(name: str, make: ObjectiveFactory) -> ObjectiveFactory:
-    """``make``, for which wrong arguments are an error that tells the right ones."""
-
-    def call(*args: Any, **keywords: Any) -> Objective:
-        usage = f"it is called as {name}{describe_signature(make)}"
-        try:
-            signature = inspect.signature(make)
-        except (TypeError, ValueError):  # of a function in C
-            return make(*args, **keywords)
-        try:
-            signature.bind(*args, **keywords)
-        except TypeError as error:
-            raise InvalidInput(f"{name}: {error}; {usage}") from None
-        try:
-            return make(*args, **keywords)
-        except InvalidInput as error:
-            raise InvalidInput(f"{error}; {usage}") from error
-
-    call.__name__ = name
-    return call
 
 
 def _multiply(weight: float, factors: list[Objective]) -> Objective:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
 from torch import Tensor
 
 from featureviz.checks import choice, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.naming import MOST_INDEX, Units
 from featureviz.network.activations import Activations
+from featureviz.network.taps import HEAD
 from featureviz.objectives.leaves import UnitObjective
 
 KINDS = {"cls": 0, "patches": 0, "max": 0, "patch": 2, "reg": 1, "token": 1}  # how many numbers each takes
@@ -97,3 +99,40 @@ class Token(UnitObjective):
             has = f"{count} {what}: 0 to {count - 1}" if count else f"no {what}"
             raise InvalidInput(f"{self.spec}: {self.layers[0]!r} has {has}")
         return i
+
+
+@final
+class Head(UnitObjective):
+    """A unit of one head of an attention, before the projection mixes the heads: its mean over tokens.
+
+    ``mean_t o[:, t, h, c]`` for the outputs o ``[M,T,H,C]`` of the H heads.
+
+    Args:
+        layer: the attention's name.
+        head: the head, from 0.
+        unit: its unit, or one for each image.
+
+    >>> Head("blocks.5.attn", 2, 17)
+    head:blocks.5.attn:2:17
+    """
+
+    def __init__(self, layer: str, head: int, unit: Units) -> None:
+        self_head = whole(f"Head({show(layer)}): head", head, most=MOST_INDEX)
+        form = f"head:{{name}}:{self_head}:{{units}}"
+        super().__init__([HEAD + layer if isinstance(layer, str) else show(layer)], layer, unit, form=form)
+        self.head = self_head
+
+    def with_units(self, unit: Units) -> Head:
+        return Head(self.name, self.head, unit)
+
+    def forward(self, activations: Activations) -> Tensor:
+        layer = self.layers[0]
+        heads, a = activations.axes(layer).heads, activations.channels_first(layer)
+        width = a.shape[1] // max(1, heads)
+        if self.head >= heads or max(self.units) >= width:
+            raise InvalidInput(f"{self.spec}: {self.name!r} has {heads} heads of {width} units, each counted from 0")
+        own = a.unflatten(1, (heads, width))[:, self.head]  # [M,C,T]
+        index = self.index[activations.rows.image] if self.n > 1 else self.index.expand(len(own))
+        if self.n > 1 and max(activations.rows.images) >= self.n:
+            raise InvalidInput(f"{self.spec} has no unit for image {max(activations.rows.images)}")
+        return own[torch.arange(len(own), device=own.device), index].flatten(1).mean(1)

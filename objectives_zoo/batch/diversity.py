@@ -10,7 +10,7 @@ from featureviz import Activations, Objective, zoo
 from objectives_zoo.shapes import by_position
 
 
-@zoo.entry("features.6:[3, 3, 3, 3] + 3*diversity(features.6)", beside="features.6:[3, 3, 3, 3]")
+@zoo.entry("features.6:[3, 3, 3, 3] + diversity(features.6)", beside="features.6:[3, 3, 3, 3]")
 @final
 class Diversity(Objective):
     """How different an image is from the others of its batch, by the styles of their activations.
@@ -19,7 +19,7 @@ class Diversity(Objective):
     View k of an image is compared with view k of the others. Every score depends on the whole batch.
 
     Source: Olah et al. 2017, Lucid's ``diversity``. Weight 100 beside the mean of a channel: Lucid's own, and the
-    gradient is Lucid's too; 3 for the embedded network, whose channels are smaller. Less gives images that are alike,
+    gradient is Lucid's too; 1 for the embedded network, whose channels are smaller. Less gives images that are alike,
     more gives images that leave the unit.
 
     On tokens positions are summed over likewise, so their order does not matter. A vector has one position: then G

@@ -8,14 +8,14 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("features.6:3 - 5*boundary_complexity(input)", beside="features.6:3")
+@zoo.entry("features.6:3 - 20*boundary_complexity(input)", beside="features.6:3")
 @objective
 def boundary_complexity(a: Tensor, width: int = 20, centre: float = 0.5) -> Tensor:
     """Detail and contrast within ``width`` pixels of the edge: a cost, so that icons can lie side by side.
 
     ``mean ((blur(a) - a)^2 + 0.8 (a - centre)^2)`` over the margin, blur a mean of 5 x 5 pixels.
 
-    Source: Lucid's ``penalize_boundary_complexity``, which sums instead, and is negated. Weight 5 beside the mean of a
+    Source: Lucid's ``penalize_boundary_complexity``, which sums instead, and is negated. Weight 20 beside the mean of a
     channel of this network.
 
     It is meant for ``"input"`` and needs rows and columns, which tokens and vectors do not have.

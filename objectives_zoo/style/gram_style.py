@@ -10,7 +10,7 @@ from featureviz import Activations, zoo
 from objectives_zoo.inversion.paired import PairedObjective
 
 
-@zoo.entry('features.6:3 + 0.5*gram_style(features.3, "photo.png")', beside="features.6:3")
+@zoo.entry('gram_style(features.0, "photo.png") + gram_style(features.3, "photo.png")')
 @final
 class GramStyle(PairedObjective):
     """How close the Gram matrix of a layer is to that of a picture.
@@ -18,9 +18,10 @@ class GramStyle(PairedObjective):
     ``-|G(a) - G(t)|_1 / |G(t)|_1`` with ``G(a) = a a^T / P`` over P positions, where t is the picture's through the
     same draws. 0 is the same style, -1 is as far as no activation at all.
 
-    Source: Gatys et al. 2016, in Lucid's L1 form. Weight 1 alone; 0.5 beside the mean of a channel of this network.
-    Lucid keeps running averages because its views are small crops; here a view shows the picture through the same
-    draws as the image, so both see the same part. It costs a forward of the picture in each step.
+    Source: Gatys et al. 2016, in Lucid's L1 form. Weight 1 alone, with a layer of colours and one of patterns;
+    about 5 beside a channel of this network. Lucid keeps running averages because its views are small crops; here a
+    view shows the picture through the same draws as the image, so both see the same part. It costs a forward of the
+    picture in each step.
 
     Positions of a map or the tokens of a transformer are summed over, so where things are does not matter. A vector has
     one position; then it compares products of channels.

@@ -10,7 +10,7 @@ from featureviz import Activations, zoo
 from objectives_zoo.inversion.paired import PairedObjective
 
 
-@zoo.entry('sorted_features(features.3, "photo.png")')
+@zoo.entry('sorted_features(features.0, "photo.png") + sorted_features(features.3, "photo.png")')
 @final
 class SortedFeatures(PairedObjective):
     """How close each channel's values, sorted, are to those of a picture, sorted.

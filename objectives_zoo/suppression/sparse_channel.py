@@ -7,15 +7,16 @@ from torch import Tensor
 from featureviz import objective, zoo
 
 
-@zoo.entry("sparse_channel(features.6, 17)", beside="features.6:17")
+@zoo.entry("sparse_channel(features.6, 17, penalty=2)", beside="features.6:17")
 @objective
 def sparse_channel(a: Tensor, unit: int, penalty: float = 0.1) -> Tensor:
     """One unit up and the whole layer towards 0.
 
     ``mean_p a_up - penalty mean_{c,p} |a_cp|`` over channels c and positions p.
 
-    Source: the request lucid#136, in its simplest form. The penalty has weight 0.1: a tenth of what the unit gains,
-    so that the unit is still found. ``isolated`` holds the others at their natural mean instead.
+    Source: the request lucid#136, in its simplest form. The penalty has weight 0.1: enough where few channels are
+    on anyway, and too little to be seen in the embedded network, which wants 2. ``isolated`` holds the others at
+    their natural mean instead.
 
     Positions are those of a map or the tokens of a transformer; a vector has one.
 

@@ -11,7 +11,7 @@ from torchvision.models import VisionTransformer
 from torchvision.models.swin_transformer import SwinTransformer
 
 import featureviz as fv
-from featureviz.errors import InvalidInput, SpecError
+from featureviz.errors import InvalidInput, ModelError, SpecError
 from featureviz.network.axes import Axes
 
 
@@ -155,3 +155,63 @@ def test_a_token_is_made_of_a_word_and_its_numbers() -> None:
     for arguments in (("cls", 1), ("patch", 1), ("patch", 1, -1), ("row",), (3,)):
         with pytest.raises(InvalidInput, match="expected"):
             fv.Token("a", 1, *arguments)  # pyright: ignore[reportArgumentType]
+
+
+def heads_by_hand(attention: nn.Module, x: Tensor) -> Tensor:
+    """``[M,T,E]``: what the heads of an attention give for tokens ``[M,T,E]``, from its weights."""
+    own: Any = attention
+    whole = isinstance(attention, nn.MultiheadAttention)
+    weight, bias = (own.in_proj_weight, own.in_proj_bias) if whole else (own.qkv.weight, own.qkv.bias)
+    q, k, v = (part.unflatten(2, (own.num_heads, -1)).transpose(1, 2) for part in (x @ weight.T + bias).chunk(3, 2))
+    mixed = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+    return mixed.transpose(1, 2).flatten(2)
+
+
+HEADS = {
+    "torchvision": ("encoder.layers.encoder_layer_0.self_attention", "encoder.layers.encoder_layer_0.ln_1"),
+    "timm": ("blocks.0.attn", "blocks.0.norm1"),
+    "registers": ("blocks.1.attn", "blocks.1.norm1"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_equal_what_their_weights_give(name: str) -> None:
+    torch.manual_seed(0)
+    case, (attention, before) = CASES[name], HEADS[name]
+    net = case.make().eval()
+    model, x = fv.wrap(net, size=case.size), torch.rand(2, 3, *case.size)
+    expected = heads_by_hand(net.get_submodule(attention), model(x, [before])[before])
+    width = expected.shape[2] // 2
+    for head in (0, 1):
+        got = score(model, f"head:{attention}:{head}:3", x)
+        assert torch.allclose(got, expected[:, :, head * width + 3].mean(1), atol=1e-5)
+    both = score(model, f"head:{attention}:1:[3, 0]", x)
+    assert torch.allclose(both, expected[range(2), :, [width + 3, width]].mean(1), atol=1e-5)
+    plain = model(x, ["output"])["output"]
+    assert torch.allclose(model(x, [f"head:{attention}", "output"])["output"], plain, atol=1e-6)
+    made = fv.render(model, f"head:{attention}:1:3", size=case.size, steps=16, progress=False)
+    assert made.scores[-1, 0] > made.scores[0, 0]
+    for wrong, message in ((f"head:{attention}:2:0", "has 2 heads of"), (f"head:{attention}:0:99", "has 2 heads of")):
+        with pytest.raises(InvalidInput, match=message):
+            score(model, wrong, x)
+    with pytest.raises(ModelError, match="no number of heads"):
+        score(model, f"head:{before}:0:0", x)
+
+
+def test_heads_of_a_clip_tower_with_tokens_first() -> None:
+    torch.manual_seed(0)
+    net = Clip().eval()
+    model, x = fv.wrap(net, size=(24, 32)), torch.rand(2, 3, 24, 32)
+    tokens = torch.cat([net.class_embedding.expand(2, 1, 16), net.conv1(x).flatten(2).mT], 1)
+    expected = heads_by_hand(net.block.self_attn, tokens)
+    assert torch.allclose(score(model, "head:block.self_attn:1:3", x), expected[:, :, 11].mean(1), atol=1e-5)
+
+
+def test_a_projection_that_is_no_module_is_explained() -> None:
+    torch.manual_seed(0)
+    swin = fv.wrap(SwinTransformer([4, 4], 16, [1, 1], [2, 2], [2, 2], num_classes=5), size=32)
+    with pytest.raises(ModelError, match="does not run as a module"):
+        score(swin, "head:features.1.0.attn:0:0", torch.rand(1, 3, 32, 32))
+    for text in ("head:a:1", "head:a:1:", "head:a:x:1", "head:a"):
+        with pytest.raises(SpecError, match="expected"):
+            fv.parse(text)

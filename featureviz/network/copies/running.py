@@ -16,6 +16,7 @@ from featureviz.network.axes import IMAGE_AXES
 from featureviz.network.copies.gradients import OtherGradients
 from featureviz.network.copies.private_copy import shared_copy
 from featureviz.network.copies.redirect import Redirection
+from featureviz.network.copies.split_attention import split_attention
 from featureviz.network.diagnosis import explain_failure
 from featureviz.network.surroundings import modes_kept, no_autocast
 from featureviz.network.taps import IMAGE, RETURNED, Reached, Tap, find_tensor, hooked
@@ -107,6 +108,9 @@ class RunningCopy(nn.Module):
 
         if not inside and not returned:
             return taken
+        for tap in inside.values():
+            if tap.splits:
+                split_attention(self.net, tap.splits)
         with hooked(self.net, inside, take):
             try:
                 output = self(x, redirect=redirect)

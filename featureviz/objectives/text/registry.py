@@ -175,6 +175,28 @@ def describe_signature(made: Callable[..., Any]) -> str:
     return str(signature.replace(return_annotation=inspect.Signature.empty)).replace("'", "")
 
 
+def checked(name: str, make: ObjectiveFactory) -> ObjectiveFactory:
+    """``make``, for which wrong arguments are an error that tells the right ones."""
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        usage = f"it is called as {name}{describe_signature(make)}"
+        try:
+            signature = inspect.signature(make)
+        except (TypeError, ValueError):  # of a function in C
+            return make(*args, **keywords)
+        try:
+            signature.bind(*args, **keywords)
+        except TypeError as error:
+            raise InvalidInput(f"{name}: {error}; {usage}") from None
+        try:
+            return make(*args, **keywords)
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}; {usage}") from error
+
+    call.__name__ = name
+    return call
+
+
 def _members(module: ModuleType) -> list[Any]:
     return list(vars(module).values())
 
