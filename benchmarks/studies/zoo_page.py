@@ -15,6 +15,7 @@ import re
 import shlex
 import time
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -25,6 +26,12 @@ import featureviz as fv
 
 SIZE, STEPS, ROUNDS = 128, 128, 8
 PHOTO = '"photo.png"'
+NOTES = {
+    "style": [
+        "A bright or a dark blot is how an image meets statistics that do not say where: a small area of strong values"
+        " gives a layer the same means as a large one of weak values. Another layer, or `l2`, leaves less of it."
+    ]
+}
 FROM_PHOTO = {"input_diff", "deviation"}  # what they hold is where they start
 THEORIES = {
     "batch": "Several images that belong together",
@@ -54,7 +61,7 @@ def main() -> None:
     iio.imwrite(photo, to_bytes(picture[0]))
     lines = list[str]()
     for folder, title in THEORIES.items():
-        lines += ["", f"## {title}"]
+        lines += ["", f"## {title}", *([""] + NOTES[folder] if folder in NOTES else [])]
         for name, entry in fv.zoo.installed().items():
             if entry.source.startswith(f"objectives_zoo.{folder}.") and (not args.only or name in args.only):
                 lines += ["", *write_entry(model, entry, photo, out, args.steps)]
@@ -71,7 +78,7 @@ def write_entry(model: fv.TappedModel, entry: fv.zoo.Entry, photo: Path, out: Pa
     if PHOTO in entry.example:
         shown.append(fv.check_pictures(str(photo)))
         captions.append("the photograph")
-    options = {"image": str(photo)} if entry.name in FROM_PHOTO else {"size": SIZE}
+    options: dict[str, Any] = {"image": str(photo)} if entry.name in FROM_PHOTO else {"size": SIZE}
     made = fv.render(model, goal, steps=steps, progress=False, **options)
     scores = f"Score on held-out views: {made.held_out.scores.mean():.3g}."
     if entry.beside:
