@@ -13,7 +13,7 @@ from objectives_zoo.inversion.paired import PairedObjective
 SMALL = 1e-3  # relative to the picture's activations: at the picture itself the distance is smooth
 
 
-@zoo.entry('features.6:3 - 12*deviation(features.3, "photo.png")', beside="features.6:3")
+@zoo.entry('features.6:3 - 4*deviation(features.3, "photo.png")', beside="features.6:3")
 @final
 class Deviation(PairedObjective):
     """How far the activations of a layer are from those of a picture, position by position: a cost.
@@ -22,9 +22,9 @@ class Deviation(PairedObjective):
     so that the slope exists at the picture itself. t is the picture's through the same draws. A goal minus this is a
     feature accentuation: start from the picture, ``render(..., image=picture)``.
 
-    Source: Hamblin et al. 2024. Weight: theirs times ``balance(model, goal, layer, picture)``, which makes the slopes
-    of both terms equal near the picture; 12 suits a channel of this network. It costs a forward of the picture in each
-    step.
+    Source: Hamblin et al. 2024. Weight: theirs times ``balance(model, goal, layer, picture)``, which makes the
+    slopes of both terms equal near the picture; 4 suits a channel of this network, and 12 keeps more of the
+    picture. It costs a forward of the picture in each step.
 
     Positions are those of a map or the tokens of a transformer; a vector has one.
     """
