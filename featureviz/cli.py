@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from featureviz.gallery import gate_cards, render_demo, render_specs
 from featureviz.gallery.folder import prepare_folder
 from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT
+from featureviz.objectives.spec import parse
+from featureviz.objectives.text import registry as zoo
 from featureviz.options import positive_int
 from featureviz.rendering.presets import LEARNING_RATE, STEPS, cooling_adam, fast, plain
 
@@ -31,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; ``args.run(args)`` runs the one that was given."""
     parser = argparse.ArgumentParser(
-        prog="featureviz", description="Render what excites and what suppresses any unit of a vision network."
-    )
+        prog="featureviz", description="Render what excites and what suppresses any unit of a vision network.",
+        epilog="docs/objectives.md has every form of a spec; `featureviz zoo` lists the objectives that it may call.",
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"featureviz {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_demo(commands.add_parser("demo", help="render what opens and closes twelve gates of the embedded network"))
@@ -40,6 +44,9 @@ def make_parser() -> argparse.ArgumentParser:
     layers = commands.add_parser("layers", help="list a model's layers with their shapes")
     options.add_model_options(layers)
     layers.set_defaults(run=lambda args: print(*options.load_model(args, listing=True).layers(), sep="\n"))
+    listing = commands.add_parser("zoo", help="list the objectives that a spec may call, each with an example")
+    options.add_objectives_option(listing)
+    listing.set_defaults(run=_list_zoo)
     _add_gates(commands.add_parser("gates", help="list a model's gates, or make a card of each with --cards"))
     return parser
 
@@ -53,7 +60,8 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
 
 def _add_render(render: argparse.ArgumentParser) -> None:
     options.add_model_options(render)
-    render.add_argument("spec", nargs="+", help="one or more objectives")
+    render.add_argument("spec", nargs="+", help="one or more objectives; `featureviz zoo` lists those with names")
+    options.add_objectives_option(render)
     render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
     render.add_argument("--image", metavar="FILE", help="a picture to start from, cropped to --size (default: noise)")
     render.add_argument("--views", type=positive_int, default=1, help="random views per image and step (default: 1)")
@@ -97,14 +105,22 @@ def _run_demo(args: argparse.Namespace) -> None:
 
 
 def _run_render(args: argparse.Namespace) -> None:
+    own = options.read_objectives(args)
+    goals = [parse(spec, own) for spec in args.spec]
     prepare_folder(args.out)  # before a network is downloaded
     model, runtime = options.load_model(args), Runtime(precision=args.precision, compile=args.compile)
     image = None if args.image is None else read_picture(args.image, args.size, channels=model.channels)
     page = render_specs(
-        model, args.spec, args.out, batch=args.batch, best_of=args.best_of, image=image, size=args.size,
+        model, goals, args.out, batch=args.batch, best_of=args.best_of, image=image, size=args.size,
         views=args.views, seed=args.seed, device=args.device, runtime=runtime, **_choose_recipe(args),
     )  # fmt: skip
     print(page)
+
+
+def _list_zoo(args: argparse.Namespace) -> None:
+    entries = zoo.read_file(args.objectives) if args.objectives else zoo.installed()
+    for entry in entries.values():
+        print(f"{entry.signature}\n    {entry.summary}\n    featureviz render embedded {shlex.quote(entry.example)}")
 
 
 def _choose_recipe(args: argparse.Namespace) -> dict[str, Any]:

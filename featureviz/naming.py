@@ -23,7 +23,10 @@ from featureviz.errors import InvalidInput
 T = TypeVar("T")
 Units = int | Sequence[int]  # one index, or one index for each image
 
-KINDS = ("gate", "gatevalue", "gated", "pregate", "bottleneck", "logit", "direction", "deepdream")  # reserved in specs
+KINDS = (  # reserved in specs
+    "gate", "gatevalue", "gated", "pregate", "bottleneck", "logit", "direction", "deepdream", "sae", "head",
+)  # fmt: skip
+ENTRY = "__zoo_entry__"  # where ``@zoo.entry`` keeps what it knows of a function or a class
 CONSTANTS = {"True": True, "False": False, "None": None}
 WORD = r"[\w.]++"
 NUMBER = r"(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?+[0-9]++)?+(?![\w.])"
@@ -131,6 +134,11 @@ def check_images(images: Sequence[int], count: int) -> list[int]:
     if not numbers or max(numbers) >= count:
         raise InvalidInput(f"images {show(images)} were asked for; expected a list of numbers from 0 to {count - 1}")
     return numbers
+
+
+def call_name(made: Any) -> str:
+    """The name by which a spec calls a function or a class: that of its entry in the zoo, or its own."""
+    return getattr(getattr(made, "__dict__", {}).get(ENTRY), "name", "") or getattr(made, "__name__", "")
 
 
 def write_call(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> str:

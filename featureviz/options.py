@@ -14,7 +14,9 @@ from featureviz.errors import FeaturevizError
 from featureviz.models import load
 from featureviz.models.weights import DEFAULT
 from featureviz.network.model import TappedModel
+from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.spec import parse_unit_list
+from featureviz.objectives.text import registry as zoo
 
 
 def add_model_options(parser: argparse._ActionsContainer) -> None:
@@ -41,6 +43,18 @@ def add_ascent_options(parser: argparse._ActionsContainer, *, steps: int | None,
 def add_device_option(parser: argparse._ActionsContainer) -> None:
     """``--device``."""
     parser.add_argument("--device", default=None, help="cpu, cuda or mps (default: cpu)")
+
+
+def add_objectives_option(parser: argparse._ActionsContainer) -> None:
+    """``--objectives``; ``read_objectives`` gives what specs may call."""
+    text = "Python file with objectives of your own, each under @fv.zoo.entry(EXAMPLE)"
+    parser.add_argument("--objectives", metavar="FILE", default=None, help=text)
+
+
+def read_objectives(args: argparse.Namespace) -> dict[str, ObjectiveFactory]:
+    """The objectives of the file that ``--objectives`` names."""
+    entries = {} if args.objectives is None else zoo.read_file(args.objectives)
+    return {name: entry.make for name, entry in entries.items()}
 
 
 def add_units_option(parser: argparse._ActionsContainer, text: str) -> None:

@@ -96,7 +96,12 @@ def by_function() -> dict[str, dict[str, Any]]:
     few, noise = {"steps": 4}, sides | {"draw": (torch.arange(2),)}
     recipe, natural = {"path": w.folder / "recipe.png"}, {"path": w.folder / "natural"}
     return {
-        "load": {"name": "embedded", "weights": None}, "wrap": {"name": ""}, "render": {"image": None},
+        "dictionary": {"encoder": fv.Dictionary(torch.rand(20, 8)), "name": "words"},
+        "ensemble": {"members": {"a": w.model}},
+        "Dictionary": {"weight": torch.rand(20, 8), "activation": "topk", "k": 2}, "Token": {"at": "max"},
+        "directions": {"array": torch.rand(2, 8), "names": ["a", "b"]}, "check_pictures": {"name": "images"},
+        "Head": {"head": 0}, "load": {"name": "embedded", "weights": None}, "wrap": {"name": ""},
+        "render": {"image": None},
         "TappedModel": sides | {
             "running": w.model.running, "find_gates": lambda _: w.model.gates, "taken": taken, "device": "cpu",
             "taps": w.model.taps(["stem"], (SIZE, SIZE)), "make": lambda _: 1, "image": (32, 48),

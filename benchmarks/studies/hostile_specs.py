@@ -17,14 +17,14 @@ from benchmarks.studies.hostile_cases import Case, Mismatch
 TOKENS = (
     *"+-*/()[],:@^=\"'\\ \n\t.eE_#{}<>", "features.6", "stem", "0", "1", "17", "0.5", "1e3", "1e999", "9" * 50,
     "centre", "gate:", "gatevalue:", "gated:", "pregate:", "bottleneck:", "logit:", "direction:", "deepdream:", "input",
-    "output", "l1(", "sparse_channel(", "Diversity(", "tensor(", "None", "True", "nan", "inf", '"a b"', '"\\u00e9"',
+    "output", "l1(", "sparse_channel(", "diversity(", "tensor(", "None", "True", "nan", "inf", '"a b"', '"\\u00e9"',
     '"\\ud800"', "³", "é", "\0", "\ud800", "٣", "0:8", "[0:8:2]", "0-7", "penalty=",
 )  # fmt: skip
 VALID = (
     "features.6:17", "features.6:[0:8, 20:40:5]", "stem:17@3,4", "stem:1@centre", "-gate:a.b:17", "logit:[1, cat]",
     'logit:"golden retriever"', "deepdream:features.9", "direction:stem:[1, 0.5, -2]^2", '"conv-1":3 + (7)',
     "2*features.12:17 - 0.5*features.3:4", "[a:1, -b:2, 0.5*c:3*d:4]", "sparse_channel(stem, 3, penalty=0.5)",
-    "(a:1 + b:2)*(c:3 - (1))/4", "l1(input, 0.5) - 2*Diversity(features.6)",
+    "(a:1 + b:2)*(c:3 - (1))/4", "l1(input, 0.5) - 2*diversity(features.6)",
 )  # fmt: skip
 PLANTED = (  # what is repeated, before and after the bar as often
     "(|)", "[|]", "-|", "((a:1|+1))", "9|:1", "a:1+|", "a:1*|", "a:1/2-|", '"|', "l1(|", " |", "a:[|]", "a:[0:65536]+|",
@@ -35,7 +35,7 @@ NAMES = (
     "stem", "features.6", "conv-1", 'a"b', "gate", "gate:x", "é", "1", "1.5", "", " ", "tensor", "None", "a\\b", "\n",
     "³", "centre", "input", "l1", "[0]", "a:b", "\ud800", "1e3",
 )  # fmt: skip
-FUNCTIONS: dict[str, Any] = {name: getattr(zoo, name) for name in zoo.__all__}
+FUNCTIONS: dict[str, Any] = {name: entry.make for name, entry in fv.zoo.installed().items()}
 
 
 def make_specs(seed: int, count: int) -> list[Case]:

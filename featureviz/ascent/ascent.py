@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import final
 
 import torch
@@ -16,6 +18,8 @@ from featureviz.checks import STEPS, VIEWS, instance, whole
 from featureviz.errors import InvalidInput, NonFinite, out_of_memory
 from featureviz.image import Parameterization
 from featureviz.image.base import check_images
+from featureviz.image.picture import cover
+from featureviz.network.activations import Activations
 from featureviz.network.execution.executor import Executor
 from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel, tapped
@@ -228,7 +232,9 @@ class Ascent:
         """What the views of this part add to the scores of its images."""
         views = self.pipeline(images, part.rng.restart(), self.size, self.share_done)
         redirect = self.steps_done < self.runtime.redirect
-        activations = self.executor(views, part.rows, redirect=redirect)  # of views [M,C,h,w]
+        see = partial(self._see, part, (images.shape[-2], images.shape[-1]))
+        rows = replace(part.rows, step=self.rng.step, see=see)
+        activations = self.executor(views, rows, redirect=redirect)  # of views [M,C,h,w]
         if self._headroom is None:
             self._headroom = headroom(self.model.device)  # made when the forward holds its most
         if self.image.alpha:
@@ -244,6 +250,12 @@ class Ascent:
                 + (f". {self.model.name}: {why}" if why else "")
             )
         return score.view(-1, part.rows.views).sum(1) / self.rng.views  # [N of the part]
+
+    @torch.no_grad()
+    def _see(self, part: Microbatch, size: tuple[int, int], pictures: Tensor, images: slice) -> Activations:
+        """The activations of pictures ``[n,C,H,W]``, seen through the draws of some images of this part."""
+        rng, rows = part.select(images)
+        return self.executor(self.pipeline.show(cover(pictures, size), rng, self.size, self.share_done), rows)
 
     def halve(self) -> bool:
         """Make the micro-batches half as large; False where that is not possible."""

@@ -23,6 +23,10 @@ class Microbatch:
     rng: Rng
     rows: Rows
 
+    def select(self, images: slice) -> tuple[Rng, Rows]:
+        """Random numbers and rows of the images at these places of this part."""
+        return self.rng.select(images, slice(0, self.rows.views)), self.rows.select(images)
+
 
 def microbatches(rng: Rng, n: int, images: int, views: int, device: torch.device) -> list[Microbatch]:
     """The batch of ``n`` images in parts of at most so many images and so many views of each."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from featureviz.checks import holds_numbers, show, whole
@@ -59,7 +60,7 @@ def as_tensor(picture: Picture, channels: int = 3, name: str = "picture") -> Ten
     raise InvalidInput(f"{name}={show(picture)} was given; {_WANTED}")
 
 
-def check_pictures(images: Picture, channels: int, name: str = "images") -> Tensor:
+def check_pictures(images: Picture, channels: int = 3, name: str = "images") -> Tensor:
     """One picture, or several, of any kind: ``[N,C,H,W]`` float32 in [0,1]."""
     pictures = as_tensor(images, channels, name)
     return pictures if pictures.ndim == 4 else pictures[None]
@@ -112,6 +113,22 @@ def read_picture(path: PathLike, size: Size | None = None, *, channels: int = 3)
             raise _unreadable(show_path(path), why) from error
         with picture:
             return _decode(picture, show_path(path), size, channels)
+
+
+def cover(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[N,C,H,W]`` scaled until they cover (height, width), and cropped at the centre; bilinear, antialiased.
+
+    >>> cover(torch.zeros(2, 3, 40, 60), (20, 20)).shape
+    torch.Size([2, 3, 20, 20])
+    """
+    (height, width), (h, w) = size, pictures.shape[-2:]
+    if (h, w) == size:
+        return pictures
+    scale = max(height / h, width / w)
+    larger = max(height, round(h * scale)), max(width, round(w * scale))
+    scaled = F.interpolate(pictures, larger, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+    top, left = (larger[0] - height) // 2, (larger[1] - width) // 2
+    return scaled[..., top : top + height, left : left + width]
 
 
 def _decode(picture: Image.Image, name: str, size: Size | None, channels: int) -> Tensor:

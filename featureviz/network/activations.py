@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from functools import partial
+from typing import TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from featureviz.errors import InvalidInput, unknown
 from featureviz.network.axes import Axes
 from featureviz.network.taps import ALPHA
 
+See: TypeAlias = "Callable[[Tensor, slice], Activations]"  # of pictures [n,C,H,W] for the images of a slice
+
 
 @final
 @dataclass(frozen=True)
@@ -21,11 +24,15 @@ class Rows:
     """The rows of a batch, image-major: row ``i * views + k`` is view k of image ``images[i]``.
 
     ``image`` ``[M]`` says the same on the device. It is made once, so that a step copies nothing from the host.
+    ``step`` is the number of steps before this one, on the device; None outside an ascent. ``see`` is how
+    ``Activations.paired`` sees other pictures through the same draws.
     """
 
     images: tuple[int, ...]
     views: int
     image: Tensor
+    step: Tensor | None = None
+    see: See | None = None
 
     @classmethod
     def make(cls, images: int | Sequence[int], views: int = 1, device: torch.device | str | None = None) -> Rows:
@@ -39,6 +46,17 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.images) * self.views
+
+    def select(self, images: slice) -> Rows:
+        """The rows of the images at these places."""
+        first, views = images.start, self.views
+        see = None if self.see is None else partial(_see_some, self.see, first)
+        image = self.image.narrow(0, first * views, (images.stop - first) * views)
+        return Rows(self.images[images], views, image, self.step, see)
+
+
+def _see_some(see: See, first: int, pictures: Tensor, images: slice) -> Activations:
+    return see(pictures, slice(first + images.start, first + images.stop))
 
 
 @final
@@ -102,11 +120,29 @@ class Activations(Mapping[str, Tensor]):
             {name: self.axes(name).select(t, i * views, views, count) for name, t in self._tensors.items()}
             for i in range(len(self.rows.images))
         ]
-        images = self.rows.image.split(views)
-        return [
-            Activations(part, Rows((number,), views, images[i]), self.labels, self._axes)
-            for i, (number, part) in enumerate(zip(self.rows.images, parts, strict=True))
-        ]
+        rows = [self.rows.select(slice(i, i + 1)) for i in range(len(parts))]
+        return [Activations(part, own, self.labels, self._axes) for part, own in zip(parts, rows, strict=True)]
+
+    def paired(self, pictures: Tensor) -> Activations:
+        """The activations of pictures that are seen through the same draws as the images; no gradient passes.
+
+        Args:
+            pictures: ``[1,C,H,W]`` in [0,1] for every image, or ``[N,C,H,W]``, one for each of the N images that the
+                objective describes. They are scaled until they cover the image, and cropped at the centre.
+
+        What the draws change is then the same in both, so the difference between them is one of content. It costs a
+        forward of the pictures.
+
+        Raises:
+            InvalidInput: these activations are not those of a network, or there are fewer pictures than images.
+        """
+        numbers, see = self.rows.images, self.rows.see
+        if see is None:
+            raise InvalidInput("activations that no network gave cannot be paired; expected those of model(x, layers)")
+        if len(pictures) != 1 and max(numbers) >= len(pictures):
+            raise InvalidInput(f"{len(pictures)} pictures were given for image {max(numbers)}; expected one for each")
+        one_each = pictures if len(pictures) == 1 else torch.cat([pictures[i : i + 1] for i in numbers])
+        return see(one_each.expand(len(numbers), -1, -1, -1), slice(0, len(numbers)))
 
     def channels(self, name: str, units: Sequence[int], index: Tensor) -> Tensor:
         """Channel ``units[0]`` of every row, or ``units[i]`` of the rows of image i: ``[M, positions]``.

@@ -19,12 +19,30 @@ from featureviz.errors import InvalidInput, ModelError
 
 @final
 @dataclass(frozen=True)
+class Tokens:
+    """What the positions of a transformer's layer are: ``prefix`` tokens first, then one for each patch, row by row.
+
+    ``classes`` of the prefix tokens are for the class, the first ones; the others are registers. ``grid`` is the
+    height and the width in patches.
+    """
+
+    prefix: int
+    classes: int
+    grid: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"{self.prefix} + {self.grid[0]}x{self.grid[1]} tokens"
+
+
+@final
+@dataclass(frozen=True)
 class Axes:
     """The axes of a tensor with ``ndim`` dimensions.
 
     ``batch`` is the axis of the views, ``channel`` that of the channels; None where there is none, or where it is not
     known. ``windows`` is how many rows each view has in the batch axis, one after the other, as window attention gives
-    them; 0 if their number varies. ``unclear`` says why an axis is not known.
+    them; 0 if their number varies. ``unclear`` says why an axis is not known. ``tokens`` says what the positions of a
+    transformer's layer are, where the network tells. ``heads`` is how many equal parts the channels have.
 
     >>> Axes.parse("n h w c").to_channels_first(torch.zeros(2, 7, 7, 96)).shape
     torch.Size([2, 96, 7, 7])
@@ -35,6 +53,8 @@ class Axes:
     channel: int | None = None
     windows: int = 1
     unclear: str = ""
+    tokens: Tokens | None = None
+    heads: int = 0
 
     @classmethod
     def parse(cls, text: str) -> Axes:

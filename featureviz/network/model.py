@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, final
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from featureviz.checks import entries, holds_numbers, instance, show, usable
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.image.base import Size, check_shape, height_width
+from featureviz.image.picture import cover
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.axes import IMAGE_AXES, Axes
 from featureviz.network.copies.private_copy import take_buffers
@@ -22,12 +24,14 @@ from featureviz.network.copies.running import RunningCopy
 from featureviz.network.in_force import check_batch, interventions_on
 from featureviz.network.site import Gates
 from featureviz.network.surroundings import modes_kept
+from featureviz.network.survey.heads import head_tap
 from featureviz.network.survey.survey import Layer, Survey
 from featureviz.network.taps import (
     BOTTLENECK,
     GATE,
     GATE_VALUE,
     GATED,
+    HEAD,
     IMAGE,
     INPUT,
     OUTPUT,
@@ -79,6 +83,7 @@ class TappedModel(nn.Module):
         self.size, self.labels, self.channels = size, labels, channels
         self.key = uuid4().hex  # copies have the same key, so interventions on one act on all
         self._find_gates, self._gates = find_gates, None
+        self.dictionaries: dict[str, tuple[str, Any]] = {}  # the layer that each reads, and its encoder
         self._surveys: dict[tuple[int, int], Survey] = {}
         self._cache: dict[Callable[..., Any], Any] = {}
         self.__dict__["_origin"] = None  # of a scratch copy: the network whose buffers it starts from
@@ -132,8 +137,14 @@ class TappedModel(nn.Module):
         taps = self.taps(layers, (x.shape[-2], x.shape[-1]))
         rows = Rows.make(len(x), device=x.device) if rows is None else instance("rows", rows, Rows)
         check_batch(self.key, len(rows.images))
+        if rows.see is None:
+            rows = replace(rows, see=partial(self._see, layers, (x.shape[-2], x.shape[-1]), rows.views))
         taken = self.isolated().read(x, taps, redirect=is_redirected(self.key))
         return self.collect(taken, taps, rows)
+
+    @torch.no_grad()
+    def _see(self, layers: Sequence[str], size: tuple[int, int], views: int, pictures: Tensor, _: slice) -> Activations:
+        return self(cover(pictures, size).repeat_interleave(views, 0), layers)
 
     def _check_images(self, x: Any) -> None:
         if not holds_numbers(x) or x.ndim != 4 or x.shape[1] != self.channels or not x.is_floating_point():
@@ -161,10 +172,13 @@ class TappedModel(nn.Module):
 
     def tap(self, name: str, size: tuple[int, int] | None = None) -> Tap:
         """Where layer ``name`` is read; an unknown, unreached or ambiguous one is an error with the remedy."""
-        path, survey = self._find_path(instance("layer", name, str)), self._survey(size)
+        name, _ = self.dictionaries.get(instance("layer", name, str), (name, None))
+        path, survey = self._find_path(name.removeprefix(HEAD)), self._survey(size)
         if path == IMAGE:
             return Tap(IMAGE, axes=IMAGE_AXES)
         tap = self._site_tap(name) if path is None else survey.tap(name, path, self.axes.get(name, self.axes.get(path)))
+        if name.startswith(HEAD):
+            tap = head_tap(tap, self.net, survey.outputs)
         survey.check_drawn(name, tap.module)
         self.running.alone |= survey.learnt.alone
         return tap

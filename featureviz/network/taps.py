@@ -17,6 +17,7 @@ INPUT, OUTPUT = "input", "output"  # the picture and what the network returns, u
 ALPHA = ".alpha"  # of an image with transparency, as it is before any transform; no layer of the network
 IMAGE, RETURNED = ".input", ".output"  # the same two, whatever the modules are called: no path begins with a dot
 GATE, GATE_VALUE = "gate:", "gate value:"  # these prefixes and the next are followed by the name of a gated block
+HEAD = "head:"  # and the path of an attention
 PRE_GATE, GATED, BOTTLENECK = "pregate:", "gated:", "bottleneck:"
 
 
@@ -27,6 +28,7 @@ class Tap:
 
     The path may also be ``IMAGE`` or ``RETURNED``. ``flat`` makes the tensor ``[M,C]``. ``axis`` is the axis of its
     channels, which are moved to axis 1. ``axes`` are those of the tensor after this; None for channels first.
+    ``splits`` is the path of an attention of torch's, whose projection is made a module that runs.
     """
 
     module: str
@@ -34,6 +36,7 @@ class Tap:
     flat: bool = False
     axis: int = 1
     axes: Axes | None = None
+    splits: str = ""
 
     def reshape(self, tensor: Tensor) -> Tensor:
         tensor = tensor.flatten(1) if self.flat else tensor

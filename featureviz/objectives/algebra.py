@@ -14,6 +14,7 @@ from featureviz.checks import finite, show
 from featureviz.errors import InvalidInput, WrongType
 from featureviz.naming import (
     as_list,
+    call_name,
     check_count,
     format_number,
     quote,
@@ -255,7 +256,7 @@ def _describe(made: type[Objective], args: Sequence[Any], kwargs: dict[str, Any]
     """The call that makes an objective, with the defaults of the parameters that were left out."""
     bound = inspect.signature(made.__init__).bind_partial(None, *args, **kwargs)
     bound.apply_defaults()
-    return write_call(made.__name__, bound.args[1:], bound.kwargs)
+    return write_call(call_name(made), bound.args[1:], bound.kwargs)
 
 
 def _to_float(value: Any) -> float:

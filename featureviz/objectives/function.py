@@ -9,13 +9,17 @@ from typing import Any, final
 
 from torch import Tensor
 
-from featureviz.checks import show
-from featureviz.errors import InvalidInput
+from featureviz.checks import LARGEST, finite, flag, instance, show, whole
+from featureviz.errors import FeaturevizError, InvalidInput, out_of_memory
 from featureviz.naming import write_call
 from featureviz.network.activations import Activations
 from featureviz.objectives.algebra import Objective
 
 ObjectiveFactory = Callable[..., Objective]  # of a layer's name and the arguments of a function under ``@objective``
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "int": lambda name, value: whole(name, value, -LARGEST), "float": finite, "bool": flag,
+    "str": lambda name, value: instance(name, value, str),
+}  # fmt: skip
 
 
 @final
@@ -37,7 +41,14 @@ class Function(Objective):
         values = [tensors.get(f"tensor{i}", value) for i, value in enumerate(self.values)]
         count = len(values) - len(self.keywords)
         named = dict(zip(self.keywords, values[count:], strict=True))
-        return self.factory.__wrapped__(activations.channels_first(self.layers[0]), *values[:count], **named)
+        a = activations.channels_first(self.layers[0])
+        try:
+            return self.factory.__wrapped__(a, *values[:count], **named)
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, FeaturevizError) or out_of_memory(error):
+                raise
+            what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise InvalidInput(f"{self.spec} failed on {self.layers[0]!r}, {list(a.shape)}: {what}") from error
 
 
 def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
@@ -45,8 +56,9 @@ def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
 
     The channels are on axis 1, whatever the network's layout is, and the positions follow.
 
-    The result is called with a layer's name and then the function's other arguments. Its spec holds all of them;
-    ``parse`` reads back numbers, strings, None, lists, objectives and small tensors.
+    The result is called with a layer's name and then the function's other arguments. Those that are annotated as
+    ``int``, ``float``, ``bool`` or ``str`` are checked. Its spec holds all of them; ``parse`` reads back numbers,
+    strings, None, lists, objectives and small tensors.
 
     >>> @objective
     ... def sparse_channel(a, unit, *, penalty=0.1):
@@ -61,6 +73,11 @@ def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
         raise InvalidInput(f"@objective got {show(function)}; expected a function of one layer's activations")
     signature, name = inspect.signature(function), function.__name__
 
+    first, *others = signature.parameters.values()
+    shown = signature.replace(
+        parameters=[first.replace(name="layer", annotation="str"), *others], return_annotation=signature.empty
+    )
+
     @functools.wraps(function)  # its name too, by which it is pickled
     def factory(layer: str, *args: Any, **kwargs: Any) -> Objective:
         if not isinstance(layer, str):
@@ -68,8 +85,19 @@ def objective(function: Callable[..., Tensor]) -> ObjectiveFactory:
         try:
             bound = signature.bind(None, *args, **kwargs)
         except TypeError as error:
-            raise InvalidInput(f"{name}{signature}: {error}; give the layer's name first") from None
+            raise InvalidInput(f"{name}{shown}: {error}; give the layer's name first") from None
         bound.apply_defaults()
+        _check_annotated(name, signature, bound)
         return Function(factory, layer, bound)
 
+    vars(factory)["__signature__"] = shown
     return factory
+
+
+def _check_annotated(name: str, signature: inspect.Signature, bound: inspect.BoundArguments) -> None:
+    """Arguments that are annotated as ``int``, ``float``, ``bool`` or ``str`` must be such values."""
+    for parameter in signature.parameters.values():
+        kind, single = parameter.annotation, parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        check = _CHECKS.get(kind if isinstance(kind, str) else getattr(kind, "__name__", ""))
+        if check is not None and single and parameter.name in bound.arguments:
+            check(f"{name}: {parameter.name}", bound.arguments[parameter.name])

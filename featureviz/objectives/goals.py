@@ -15,6 +15,7 @@ from featureviz.network.model import TappedModel
 from featureviz.network.taps import ALPHA, IMAGE
 from featureviz.objectives.algebra import Objective, PerImage
 from featureviz.objectives.gate_leaves import Gate
+from featureviz.objectives.latents.latent import Latent
 from featureviz.objectives.leaves import Channel, Logit
 from featureviz.objectives.spec import parse
 
@@ -39,12 +40,14 @@ def _as_single(goal: Any) -> Objective:
 
 
 def prepare(objective: Objective, model: TappedModel) -> Objective:
-    """A copy on the model's device with labels resolved, so that a step needs no work of the host."""
+    """A copy on the model's device with labels and latents resolved, so that a step needs no work of the host."""
     holder: Any = nn.ModuleList([copy.deepcopy(objective)])
     for parent in list(holder.modules()):
         for name, child in list(parent._modules.items()):  # with those that occur twice
             if isinstance(child, Logit):
                 setattr(parent, name, child.resolve(model.labels))
+            elif isinstance(child, Latent) and child.weight is None:
+                setattr(parent, name, child.resolve(model.dictionaries))
     return holder.to(model.device)[0]
 
 

@@ -7,6 +7,9 @@
     features.12:[0:8, 20:40:5]  ranges: FIRST:END:STEP       logit:"golden retriever"       a class by label
     features.12:17@3,4          a neuron, row 3 column 4     deepdream:features.9           a whole layer
     features.12:17@centre       the neuron in the centre     direction:features.12:[1, 0.5, -2]^2
+    blocks.5:17@cls             a unit of the class token    blocks.5:17@patch:3,4  @patches  @reg:0  @max  @token:7
+    head:blocks.5.attn:2:17     unit 17 of an attention's head 2, before the heads are mixed
+    sae:NAME:123                a latent of a dictionary that ``fv.dictionary`` has given to the model
     gatevalue:  gated:  pregate:  bottleneck:                used like gate:, see ``gate_leaves``
     "conv-1":17                 a layer whose name has other characters than letters, digits, "_" and "."
 
@@ -16,9 +19,9 @@ These combine with ``+``, ``-``, ``*``, division by a number and parentheses. A 
 parentheses, ``features.12:17 + (7)``, because ``features.12:0-7`` looks like a range. ``[a, b, c]`` is one objective
 for each image.
 
-``name(features.12, 3, penalty=0.1)`` calls a function under ``@objective``, or a class of objectives, that the caller
-gives to ``parse``. Arguments are numbers, text in quotes, True, False, None, lists, ``tensor([1.0, 0.5])`` and
-objectives; the first one, a layer's name as a rule, needs no quotes.
+``name(features.12, 3, penalty=0.1)`` calls an entry of the zoo (``featureviz zoo`` lists them), or a function under
+``@objective`` or a class of objectives that the caller gives to ``parse``. Arguments are numbers, text in quotes, True,
+False, None, lists, ``tensor([1.0, 0.5])`` and objectives; the first one, a layer's name as a rule, needs no quotes.
 """
 
 from __future__ import annotations
@@ -30,19 +33,25 @@ from typing import Any, NoReturn, final
 
 from featureviz.checks import show
 from featureviz.errors import InvalidInput, UnknownFunction, unknown
-from featureviz.naming import KINDS, quote_layer, shorten
+from featureviz.naming import KINDS, call_name, quote_layer, shorten
 from featureviz.objectives.algebra import Objective, PerImage, Product, combine
 from featureviz.objectives.function import ObjectiveFactory
 from featureviz.objectives.gate_leaves import Bottleneck, Gate, GatedChannel, GateValue, PreGate
+from featureviz.objectives.latents.latent import Latent
 from featureviz.objectives.leaves import Channel, DeepDream, Direction, Logit, Neuron
-from featureviz.objectives.reader import Reader
+from featureviz.objectives.text.reader import Reader
+from featureviz.objectives.text.registry import checked, installed
+from featureviz.objectives.tokens import KINDS as TOKENS
+from featureviz.objectives.tokens import Head, Token
 
 MOST = 10_000  # objectives in a spec
 SITE_KINDS = {kind.KIND: kind for kind in (Gate, GateValue, GatedChannel, PreGate, Bottleneck)}
 
 
 def parse(text: str, functions: Mapping[str, ObjectiveFactory] | None = None) -> Objective:
-    """The objective that ``text`` describes; ``functions`` are the functions and classes that it may call, by name.
+    """The objective that ``text`` describes; ``functions`` are functions and classes that it may call, by name.
+
+    It may also call the entries of the zoo; a name among ``functions`` comes first.
 
     >>> parse("2*features.12:17 - 0.5*features.3:4")
     2*features.12:17 - 0.5*features.3:4
@@ -55,7 +64,7 @@ def parse(text: str, functions: Mapping[str, ObjectiveFactory] | None = None) ->
     given = {} if functions is None else functions
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise InvalidInput(f"functions={show(functions)} was given; expected a dictionary of functions by name")
-    own = {f.__name__: f for f in given.values() if hasattr(f, "__name__")}  # as their specs call them
+    own = {call_name(f): f for f in given.values() if call_name(f)}  # as their specs call them
     return _Parser(text, own | dict(given)).parse()
 
 
@@ -173,19 +182,39 @@ class _Parser(Reader):
         if kind == "direction":
             vector = self.vector()
             return self.build(start, Direction, name, vector, self.signed() if self.skip("^") else 0.0)
+        head = self.head() if kind == "head" else 0
         units = self.units()
+        if kind == "head":
+            return self.build(start, Head, name, head, units)
+        if kind == "sae":
+            return self.build(start, Latent, name, units)
         if kind:
             return self.build(start, SITE_KINDS[kind], name, units)
         if self.skip("@"):
+            if self.token in TOKENS:
+                return self.build(start, Token, name, units, *self.token_place())
             return self.build(start, Neuron, name, units, *self.place())
         return self.build(start, self.channel if isinstance(units, int) else Channel, name, units)
 
     def place(self) -> tuple[int, int] | tuple[None, None]:
         if self.skip("centre"):
             return None, None
-        row = self.integer("expected @centre, or a row and a column: @3,4")
+        row = self.integer(f"expected @centre, a row and a column, @3,4, or one of @{', @'.join(TOKENS)}")
         self.expect(",", "expected ',' and a column, as in @3,4")
         return row, self.integer("expected a column, as in @3,4")
+
+    def head(self) -> int:
+        head = self.integer("expected a head and its unit, as in head:blocks.5.attn:2:17")
+        self.expect(":", "expected ':' and the unit of the head, as in head:blocks.5.attn:2:17")
+        return head
+
+    def token_place(self) -> list[Any]:
+        """Which token: a word, and after a colon as many numbers as it takes."""
+        at, numbers = self.take(), list[int]()
+        for i in range(TOKENS[at]):
+            self.expect(",:"[i == 0], f"expected {TOKENS[at]} numbers after @{at}, as in @patch:3,4 or @reg:0")
+            numbers.append(self.integer(f"expected {TOKENS[at]} numbers after @{at}, as in @patch:3,4 or @reg:0"))
+        return [at, *numbers]
 
     def classes(self) -> int | str | list[int | str]:
         """A class by its index or its label, or the list that a list of classes and ranges stands for."""
@@ -212,10 +241,7 @@ class _Parser(Reader):
     # ------------------------------------------------------------------------------------------------------------ calls
     def call(self) -> Objective:
         start, name = self.index, self.take()
-        if name not in self.functions:
-            hint = "Pass it: parse(text, {name: function or class})."
-            error = unknown("objective function", shorten(name, 100), self.functions, hint)
-            self.fail(str(error), start, UnknownFunction)
+        make = self.functions[name] if name in self.functions else self.entry(name, start)
         args, keywords = list[Any](), dict[str, Any]()
 
         def read() -> None:
@@ -223,10 +249,19 @@ class _Parser(Reader):
                 self.separated(lambda: self.argument(args, keywords))
 
         self.enclosed("()", read)
-        made = self.build(start, self.functions[name], *args, **keywords)
+        made = self.build(start, checked(name, make), *args, **keywords)
         if not isinstance(made, Objective):
             self.fail(f"{name} gave {show(made)}; expected an objective", start)
         return made
+
+    def entry(self, name: str, start: int) -> ObjectiveFactory:
+        """What makes the objective of the zoo that is called so."""
+        entries = self.build(start, installed)
+        if name in entries:
+            return entries[name].make
+        hint = "`featureviz zoo` lists them; give one of your own to parse(text, {name: function or class})."
+        error = unknown("objective function", shorten(name, 100), [*self.functions, *entries], hint)
+        return self.fail(str(error), start, UnknownFunction)
 
     def argument(self, args: list[Any], keywords: dict[str, Any]) -> None:
         """Read ``value`` or ``name=value``."""

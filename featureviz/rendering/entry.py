@@ -137,6 +137,7 @@ def _make_recipe(
 ) -> dict[str, Any]:  # fmt: skip
     """What the images were made of, without the options that are numbers; precision only if it changes pictures."""
     interventions = [i.text for i in interventions_on(model.key)]
+    read = {key: repr(model.dictionaries[key][1]) for key in goal.layers if key in model.dictionaries}
     return {
         "spec": goal.spec, "model": model.name, **({"interventions": interventions} if interventions else {}),
         "image_ids": image_ids, "steps done": len(made.scores),
@@ -146,5 +147,6 @@ def _make_recipe(
         "optimizer": getattr(optimizer, "__name__", None) or str(optimizer), "redirect": runtime.redirect,
         **({"unmoved": list(made.unmoved)} if made.unmoved else {}),
         **({"alpha": True} if made.images.shape[1] > model.channels else {}),
+        **({"dictionaries": read} if read else {}),
         **({"precision": runtime.precision} if runtime.precision != "float32" else {}),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from featureviz.ascent.microbatch import Microbatch, halved, microbatches
 from featureviz.checks import SEEDS, VIEWS, whole
 from featureviz.errors import InvalidInput, out_of_memory
-from featureviz.image.picture import Picture, check_pictures
+from featureviz.image.picture import Picture, check_pictures, cover
 from featureviz.network.activations import Activations
 from featureviz.network.in_force import check_batch, interventions_across_batch
 from featureviz.network.model import TappedModel, tapped
@@ -169,14 +170,20 @@ class _Judge:
         images, size = self.images[part.images].to(self.model.device), self._size
         views = self.pipeline(images, part.rng.restart(), size)
         read = [layer for goal in goals for gate in goal for layer in (*gate.layers, gate.value_layer)]
-        layers = network_layers(self.objective, self.pipeline.alpha)
-        activations = self.model(views, tuple(dict.fromkeys([*layers, *read])), part.rows)
+        layers = tuple(dict.fromkeys([*network_layers(self.objective, self.pipeline.alpha), *read]))
+        rows = replace(part.rows, see=partial(self._see, part, (images.shape[-2], images.shape[-1])))
+        activations = self.model(views, layers, rows)
         if self.pipeline.alpha:
             activations = activations.with_alpha(images[:, -1:].repeat_interleave(part.rows.views, 0))
         score = score_views(self.objective, activations)
         if not bool(score.isfinite().all()):
             self.pipeline.check(images, part.rng.restart(), size)  # names a transform that is the reason
         return activations, score
+
+    def _see(self, part: Microbatch, size: tuple[int, int], pictures: Tensor, images: slice) -> Activations:
+        rng, rows = part.select(images)
+        layers = network_layers(self.objective, self.pipeline.alpha)
+        return self.model(self.pipeline.show(cover(pictures, size), rng, self._size), layers, rows)
 
     @property
     def _size(self) -> tuple[int, int]:

@@ -55,6 +55,11 @@ class Pipeline(nn.Module):
     def forward(self, images: Tensor, rng: Rng, size: tuple[int, int], done: float = 0.0) -> Tensor:
         return self._make_views(images, rng, size, done, look=False)
 
+    def show(self, pictures: Tensor, rng: Rng, size: tuple[int, int], done: float = 0.0) -> Tensor:
+        """Views of pictures ``[N,C,H,W]``; those of a pipeline with ``alpha`` are opaque."""
+        opaque = torch.cat([pictures, torch.ones_like(pictures[:, :1])], 1) if self.alpha else pictures
+        return self(opaque, rng, size, done)
+
     def acting(self, done: float) -> list[Transform]:
         """The transforms that take part after this share of the steps; those in ``Until`` without it."""
         acting: list[Transform] = []

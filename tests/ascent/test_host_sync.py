@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torchvision.models import VisionTransformer
 
 import featureviz as fv
 import objectives_zoo as zoo
@@ -28,6 +29,7 @@ from featureviz.transform import (
     robust,
 )
 from tests.ascent.ascents import ascent_of, halved, natural_of, towards
+from tests.objectives_zoo.entries import CASES
 
 TRANSFORMS: dict[str, list[Transform]] = {
     "jitter": [Jitter(8)], "scale": [Scale(0.8, 1.2)], "rotate": [Rotate(9)], "flip": [Flip()], "noise": [Noise()],
@@ -57,9 +59,10 @@ def objectives(natural: GateStatistics) -> list[fv.Objective]:
         fv.GateContrast("se", [1, 2], natural), fv.GateContrast("se", 3, natural, sign=-1),
         fv.Quadrant("se", [1, 2], natural), fv.Quadrant("se", 1, natural, content="low", gate="shut"),
         Along("se", torch.arange(1.0, 9), torch.zeros(8), 2.0, power=2), 2 * c - fv.Logit(1) / 3 + 1, c * d,
-        fv.PerImage([d, -fv.Gate("se", 1)]), towards("conv", torch.arange(8.0)), c + zoo.Diversity("conv"),
-        c - zoo.Alignment("conv"), zoo.interpolation(d, -d, 2), d - zoo.total_variation("input") - zoo.l1("input"),
-        d - zoo.l2("input") - zoo.boundary_complexity("input", 4), zoo.sparse_channel("conv", 2),
+        fv.PerImage([d, -fv.Gate("se", 1)]), towards("conv", torch.arange(8.0)), zoo.interpolation(d, -d, 2),
+        *(case.make("conv", 8, torch.rand(3, 24, 24)) for case in CASES.values() if case.images < 3),
+        c + zoo.Diversity("conv") + zoo.Alignment("conv"), fv.Token("conv", [1, 2], "max"),
+        fv.Token("conv", 1, "patches"),
     ]  # fmt: skip
 
 
@@ -82,6 +85,15 @@ def test_no_objective_takes_a_step_through_the_host(
     table = [*objectives(natural), distance]
     for goal in table:
         assert linted(ascent_of(tiny, goal, views=views, redirect=redirect)) == [], goal.spec
+    words = fv.dictionary(tiny, "conv", fv.Dictionary(torch.rand(20, 8)), name="words")
+    vit = fv.wrap(VisionTransformer(24, 8, 1, 2, 12, 16, num_classes=5), size=24)
+    attention = "encoder.layers.encoder_layer_0.self_attention"
+    for model, goal in (
+        (words, fv.Latent("words", [3, 17])), (vit, fv.Head(attention, 1, [0, 5])),
+        (vit, fv.Token("encoder.layers.encoder_layer_0", 3)),
+    ):  # fmt: skip
+        assert linted(ascent_of(model, goal, views=views, redirect=redirect)) == [], goal.spec
+        table.append(goal)
     made = {type(part) for goal in table for part in goal.modules()}
     assert made >= set(final_classes(fv.Objective))  # a new one belongs into the table
 

@@ -56,8 +56,8 @@ class Along(fv.Objective):
 
 
 FUNCTIONS = {
-    "scaled": scaled, "Unit": Unit, "Mixture": Mixture, "Along": Along, "Diversity": zoo.Diversity,
-    "Alignment": zoo.Alignment, "l1": zoo.l1, "l2": zoo.l2, "total_variation": zoo.total_variation,
+    "scaled": scaled, "Unit": Unit, "Mixture": Mixture, "Along": Along, "diversity": zoo.Diversity,
+    "alignment": zoo.Alignment, "l1": zoo.l1, "l2": zoo.l2, "total_variation": zoo.total_variation,
     "boundary_complexity": zoo.boundary_complexity, "sparse_channel": zoo.sparse_channel,
 }  # fmt: skip
 A, B = fv.Channel("conv", 1), fv.Channel("conv", [0, 1, 2])
@@ -84,8 +84,8 @@ GOALS = {
     ),
     "Mixture(conv:[0, 1, 2], ([conv:1, -conv:1, conv:1]), weights=None)": Mixture(B, fv.PerImage([A, -A, A])),
     "Mixture(conv:1*conv:1, weights=None, z=[conv:1, logit:\"a\"])": Mixture(A * A, z=[A, fv.Logit("a")]),
-    "Diversity(conv)": zoo.Diversity("conv"),
-    "Alignment(\"conv-1\")": zoo.Alignment("conv-1"),
+    "diversity(conv)": zoo.Diversity("conv"),
+    "alignment(\"conv-1\", 4, 2.0)": zoo.Alignment("conv-1"),
     "l1(conv, 0.25)": zoo.l1("conv", centre=0.25),
     "l2(conv, 0.5, 1e-06)": zoo.l2("conv"),
     "total_variation(input)": zoo.total_variation("input"),
@@ -145,7 +145,7 @@ def test_errors_of_own_code_mark_the_call() -> None:
         "2*crash(conv)": "crash: ZeroDivisionError: division by zero",
         "2*number()": "number gave 3; expected an objective",
         "2*five(1)": "TypeError",
-        "2*Unit(conv)": "missing 1 required positional argument: 'unit'",
+        "2*Unit(conv)": "missing a required argument: 'unit'; it is called as Unit(layer: str, unit: int, ",
         "2*Unit(conv, 3, powr=2)": "powr",
         "2*Unit(0, 3)": "expected a list of names in quotes",
         "2*scaled(3, 3)": "expected its name in quotes",

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from featureviz.errors import FeaturevizError, ModelError, out_of_memory
 from featureviz.network.axes import IMAGE_AXES
+from featureviz.network.copies.gradients import OtherGradients
 from featureviz.network.copies.private_copy import shared_copy
 from featureviz.network.copies.redirect import Redirection
+from featureviz.network.copies.split_attention import split_attention
 from featureviz.network.diagnosis import explain_failure
 from featureviz.network.surroundings import modes_kept, no_autocast
 from featureviz.network.taps import IMAGE, RETURNED, Reached, Tap, find_tensor, hooked
@@ -41,6 +43,7 @@ class RunningCopy(nn.Module):
         self.forward_fn, self.name = forward_fn, name
         self.dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
         self.alone = self.autocasts = False
+        self.gradients: frozenset[str] = frozenset()  # other ones than the network's own, see ``gradients``
         self.owner: list[ref[Tensor]] = []
 
     def foreign(self) -> list[Tensor]:
@@ -72,7 +75,8 @@ class RunningCopy(nn.Module):
         """As ``forward``, with the network's own errors."""
         with modes_kept(), self._autocast(x.device.type):
             x = ((x - self.mean) / self.std).to(self.dtype)
-            with modes_kept(Redirection()) if redirect else nullcontext():
+            other = [OtherGradients(self.gradients)] if self.gradients else []
+            with modes_kept(*([Redirection()] if redirect else []), *other) if redirect or other else nullcontext():
                 return self._run(x)
 
     def read(self, x: Tensor, taps: Mapping[str, Tap], *, redirect: bool = False) -> dict[str, Tensor]:
@@ -104,6 +108,9 @@ class RunningCopy(nn.Module):
 
         if not inside and not returned:
             return taken
+        for tap in inside.values():
+            if tap.splits:
+                split_attention(self.net, tap.splits)
         with hooked(self.net, inside, take):
             try:
                 output = self(x, redirect=redirect)

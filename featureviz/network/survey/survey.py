@@ -24,6 +24,7 @@ from featureviz.network.diagnosis import explain_failure
 from featureviz.network.site import within
 from featureviz.network.survey.evidence import explain_axes, learn_axes
 from featureviz.network.survey.passes import Mark, Output, Pass, watch
+from featureviz.network.survey.tokens import with_tokens
 from featureviz.network.taps import RETURNED, Tap
 
 _LARGER = 64  # pixels: even a network that halves its maps six times gives larger ones
@@ -58,7 +59,7 @@ class Layer:
         gives = f"gives a {self.gives}" if self.gives else ""
         notes = [
             "gate" if self.gate else "", str(self.axes) if self.readable else "",
-            f"runs {self.calls} times" if self.calls > 1 else "",
+            str(self.axes.tokens or ""), f"runs {self.calls} times" if self.calls > 1 else "",
             f"{gives}, its tensor is read" if gives and self.readable else gives,
         ]  # fmt: skip
         return "  ".join([f"{self.name:40} {self.type:24} {list(self.shape)}", *filter(None, notes)])
@@ -130,7 +131,8 @@ class Survey:
                 f"layer {name!r} runs {output.calls} times in one forward, so its activation is ambiguous; tap a module"
                 " before or after it"
             )
-        return Tap(path, axes=axes or self.learnt.axes[path])
+        known = with_tokens(path, axes, self.outputs, self._running.net) if axes else self.learnt.axes[path]
+        return Tap(path, axes=known)
 
     def check_drawn(self, name: str, path: str) -> None:
         """Raise ``ModelError`` if the layer depends on random numbers of the network's own."""
@@ -152,7 +154,8 @@ class Survey:
         three, room = self._if_room(torch.cat([other, self._noise[:1], other]), one)
         larger = torch.nn.functional.pad(self._noise[:1], (0, _LARGER, 0, _LARGER), mode="replicate")
         wide, _ = self._if_room(larger)
-        axes = learn_axes(one, three, wide)
+        learnt = learn_axes(one, three, wide)
+        axes = {name: with_tokens(name, own, one.outputs, self._running.net) for name, own in learnt.items()}
         drawn = {name for name, output in one.outputs.items() if output.drawn} | {*_differing(one, again, _DRAWN)}
         mixed = [name for name in _differing(one, three, _MIXED) if name not in drawn]
         folded = [name for name in mixed if axes[name].windows != 1]

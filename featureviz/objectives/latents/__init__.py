@@ -1,0 +1,1 @@
+"""Latents of dictionaries, such as sparse autoencoders, and the directions of probes."""

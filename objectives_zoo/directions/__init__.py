@@ -1,0 +1,1 @@
+"""Directions in the space of a layer's channels, at one position or many."""

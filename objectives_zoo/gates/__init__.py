@@ -1,0 +1,1 @@
+"""Combinations of gates of a squeeze-and-excitation block."""

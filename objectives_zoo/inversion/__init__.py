@@ -1,0 +1,1 @@
+"""An image whose activations are those of a picture, or more so."""

@@ -1,0 +1,1 @@
+"""Objectives whose weight depends on the step."""

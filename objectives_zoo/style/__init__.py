@@ -1,0 +1,1 @@
+"""An image whose statistics, wherever they are, are those of a picture."""

@@ -1,0 +1,1 @@
+"""One unit up and the rest of its layer held down."""
