@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featureviz.checks import LARGEST, finite, flag, instance, show, whole
 from featureviz.errors import FeaturevizError, InvalidInput, out_of_memory
-from featureviz.naming import write_call
+from featureviz.naming import ENTRY, write_call
 from featureviz.network.activations import Activations
 from featureviz.objectives.algebra import Objective
 
@@ -45,8 +45,8 @@ class Function(Objective):
         try:
             return self.factory.__wrapped__(a, *values[:count], **named)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            if isinstance(error, FeaturevizError) or out_of_memory(error):
-                raise
+            if isinstance(error, FeaturevizError) or out_of_memory(error) or ENTRY not in vars(self.factory):
+                raise  # a function of the caller's own shows its own error; an entry of the zoo explains it
             what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise InvalidInput(f"{self.spec} failed on {self.layers[0]!r}, {list(a.shape)}: {what}") from error
 
