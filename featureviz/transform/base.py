@@ -8,7 +8,7 @@ from typing import final
 from torch import Tensor, nn
 
 from featureviz.rng import Rng
-from featureviz.transform import functional
+from featureviz.transform.sampling import functional
 
 Draw = tuple[Tensor, ...]
 

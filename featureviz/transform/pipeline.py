@@ -18,7 +18,7 @@ from featureviz.image.frequencies.backgrounds import Backgrounds, multiply_alpha
 from featureviz.rng import Rng
 from featureviz.transform.base import Pixelwise, Transform, Warp
 from featureviz.transform.kornia import as_transform
-from featureviz.transform.resampling import average, resample
+from featureviz.transform.sampling.resampling import average, resample
 from featureviz.transform.until import Until
 from featureviz.transform.warps import robust
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from featureviz.checks import finite
 from featureviz.rng import Rng
 from featureviz.transform.base import Transform, Warp
-from featureviz.transform.functional import perspective, rotation, scaling, translation
+from featureviz.transform.sampling.functional import perspective, rotation, scaling, translation
 
 MAGNIFIED = 1e3  # the most, in either direction
 

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featureviz import Rng
-from featureviz.transform import Jitter, Pipeline, Rotate, Scale, Warp, functional
-from featureviz.transform.resampling import equalise, halve, resample
+from featureviz.transform import Jitter, Pipeline, Rotate, Scale, Warp
+from featureviz.transform.sampling import functional
+from featureviz.transform.sampling.resampling import equalise, halve, resample
 from tests.host_traffic import HostTraffic
 
 

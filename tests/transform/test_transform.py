@@ -23,9 +23,9 @@ from featureviz.transform import (
     Transform,
     Until,
     Warp,
-    functional,
     robust,
 )
+from featureviz.transform.sampling import functional
 from tests.host_traffic import HostTraffic
 
 SIZE = (20, 28)

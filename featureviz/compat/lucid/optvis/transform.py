@@ -13,7 +13,7 @@ from featureviz.checks import entries, finite, show
 from featureviz.errors import InvalidInput
 from featureviz.rng import Rng
 from featureviz.transform import Jitter, NormalizeGradient, Transform, Warp
-from featureviz.transform.functional import rotation, scaling
+from featureviz.transform.sampling.functional import rotation, scaling
 
 
 @final

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featureviz.transform import functional
+from featureviz.transform.sampling import functional
 
 SKIPS = 2.0  # pixels from one sample to the next: beyond it bilinear sampling leaves out pixels
 NARROW = 1.5  # a span whose ends differ by less takes one copy for all views, that of its middle
