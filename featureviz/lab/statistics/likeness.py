@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featureviz.checks import wholes
-from featureviz.errors import InvalidInput
 from featureviz.image.picture import Picture, check_pictures
 from featureviz.lab.inputs import check_units
 from featureviz.lab.statistics.gate_statistics import GateStatistics, measured
@@ -47,16 +46,13 @@ def path_scores(
     pictures look alike (after Geirhos et al. 2024, "Don't trust your eyes"). The score of one picture is noisy: read
     the median over a gallery.
 
-    Raises:
-        InvalidInput: there is no block before ``site``; the statistics are compact.
+    NaN for the first block, which no path leads to. Compact statistics raise ``InvalidInput``.
     """
     names, units = list(tapped(model).gates.channelwise), wholes("units", units)
+    response = measured(natural)[site].tensor("logit_sample")
     before = names[: names.index(site)] if site in names else []
-    if not before:
-        raise InvalidInput(f"site={site!r} was given; expected a block with channel gates that has such a block before")
-    response = natural[site].tensor("logit_sample")
     check_units(site, units, response.shape[1])
-    own = _standardised_logits(model, images, natural, before)
+    own = _standardised_logits(model, images, natural, before) if before else {}
     likeness, among = (torch.zeros(len(units), dtype=torch.float32, device="cpu") for _ in range(2))
     for name in before:
         sample, seen = _ranks(_standardise(natural[name].tensor("logit_sample"), natural, name)), _ranks(own[name])
@@ -64,7 +60,7 @@ def path_scores(
             top = sample[response[:, unit].topk(max(FEWEST, round(TOP * len(sample)))).indices]
             among[i] += (top @ top.T).triu(1).sum() / (len(top) * (len(top) - 1) / 2)
             likeness[i] += (top @ seen[i]).mean()
-    return likeness / among.clamp(min=1e-3)
+    return likeness / among.clamp(min=1e-3) if before else likeness + torch.nan
 
 
 def _standardised_logits(
