@@ -171,7 +171,7 @@ class _Parser(Reader):
 
     # ----------------------------------------------------------------------------------------------------------- leaves
     def leaf(self) -> Objective:
-        start, kind = self.index, self.token if self.token in KINDS and self.following == ":" else ""
+        start, kind = self.index, self.kind()
         self.index += 2 if kind else 0
         if kind == "logit":
             return self.build(start, Logit, self.classes())
@@ -195,6 +195,16 @@ class _Parser(Reader):
                 return self.build(start, Token, name, units, *self.token_place())
             return self.build(start, Neuron, name, units, *self.place())
         return self.build(start, self.channel if isinstance(units, int) else Channel, name, units)
+
+    def kind(self) -> str:
+        """The word before the name of a layer; "" if there is none.
+
+        Many networks call a module ``head``, so ``head:1`` is its channel 1.
+        """
+        if self.token not in KINDS or self.following != ":":
+            return ""
+        named = self.token not in ("head", "sae") or self.tokens[self.index + 3 : self.index + 4] == [":"]
+        return self.token if named else ""
 
     def place(self) -> tuple[int, int] | tuple[None, None]:
         if self.skip("centre"):

@@ -215,3 +215,10 @@ def test_a_projection_that_is_no_module_is_explained() -> None:
     for text in ("head:a:1", "head:a:1:", "head:a:x:1", "head:a"):
         with pytest.raises(SpecError, match="expected"):
             fv.parse(text)
+
+
+@pytest.mark.parametrize("name", ["head", "sae"])
+def test_a_layer_may_have_the_name_of_a_kind(name: str) -> None:
+    for spec, expected in ((f"{name}:1", fv.Channel(name, 1)), (f"2*{name}:[0:3]", 2 * fv.Channel(name, [0, 1, 2]))):
+        assert repr(fv.parse(spec)) == repr(expected)
+        assert repr(fv.parse(repr(expected))) == repr(expected)
