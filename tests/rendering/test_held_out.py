@@ -98,7 +98,7 @@ def test_one_image_needs_no_batch_dimension(tiny: fv.TappedModel) -> None:
     [
         (None, "images=None"), ("a.png", "cannot read a.png"), (np.zeros((1, 3, 8, 8), int), "images of int64"),
         ([torch.zeros(3, 8, 8)], "images="), (torch.zeros(8, 8), r"images of shape \[8, 8\]"),
-        (torch.zeros(2, 4, 8, 8), r"expected \[3,H,W\]"), (torch.zeros(8, 8, 3), r"expected \[3,H,W\]"),
+        (torch.zeros(2, 5, 8, 8), r"expected \[3,H,W\]"), (torch.zeros(8, 8, 3), r"expected \[3,H,W\]"),
         (torch.zeros(0, 3, 8, 8), r"images of shape \[0"), (torch.zeros(1, 3, 0, 8), r"images of shape \[1"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int16), "expected bytes"), (255 * pictures(), "divide bytes by 255"),
         (pictures() - 0.5, "finite"), (pictures() * torch.nan, "finite"),

@@ -117,7 +117,7 @@ def test_a_power_keeps_renders_on_their_modes(statistics: Path) -> None:
     cosines = []
     for power in (0, 4):
         goals = [found.objective(mode, sign, power=power) for mode, sign in ends]
-        images = fv.render(model, goals, steps=48, size=64, progress=False).images
+        images = fv.render(model, goals, **fv.plain(48), size=64, progress=False).images
         seen = found.cosines(model(images, [f"gate:{DEEP}"])[f"gate:{DEEP}"])
         cosines.append(torch.stack([sign * seen[i, mode] for i, (mode, sign) in enumerate(ends)]))
     free, kept = cosines
