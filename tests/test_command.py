@@ -9,13 +9,11 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import featureviz as fv
 from featureviz import options
@@ -202,59 +200,29 @@ def test_a_start_that_is_no_picture(kind: str, tmp_path: Path, capsys: pytest.Ca
     assert not out.exists()
 
 
-def test_a_render_with_transparency(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--size", "24", "--steps", "1", "--input", "32", "--out", str(tmp_path)]
-    assert main(["render", "embedded", "penalize_alpha(features.3:1)", "--alpha", *options]) == 0
+def test_a_render_with_transparency(tmp_path: Path) -> None:
+    start = ["--size", "24", "--steps", "1", "--input", "32", "--out", str(tmp_path)]
+    assert main(["render", "embedded", "penalize_alpha(features.3:1)", "--alpha", *start]) == 0
     (unit,) = json.loads((tmp_path / "report.json").read_text())["units"]
     with Image.open(tmp_path / unit["file"]) as tile:
         assert (tile.mode, tile.size) == ("RGBA", (24, 24))
-    assert not list(tmp_path.glob("*.npy"))
-    assert main(["render", "embedded", "penalize_alpha(features.3:1)", *options]) == 2
-    assert "reads the alpha channel '.alpha', which this image has not" in capsys.readouterr().err
-    assert main(["render", "embedded", "features.3:1", "--alpha", "--image", "x.png"]) == 2
+    assert main(["render", "embedded", "penalize_alpha(features.3:1)", *start]) == 2
 
 
-DICTIONARIES: dict[str, tuple[Any, str]] = {
-    "other": ({"W": torch.ones(40, 3)}, "holds no encoder: its tensors are 'W'; expected W_enc [C,K]"),
-    "nothing": ({"epoch": 3}, "holds no encoder"),
-    "a list": ([1], "expected a state dict"),
-    "width": ({"W_enc": torch.ones(41, 3)}, "'d' reads 41 channels; layer 'features.6' has 40"),
-    "bias": ({"W_enc": torch.ones(40, 3), "b_enc": torch.ones(40)}, "bias of shape [40] was given; expected [3]"),
-    "latent": ({"W_enc": torch.ones(40, 2)}, "'d' has 2 latents: 0 to 1"),
-}
-
-
-@pytest.mark.parametrize("names", [("W_enc", "b_enc", "b_dec"), ("weight", "bias", "centre"), ("encoder.weight",)])
-def test_latents_of_a_dictionary_in_a_file(names: tuple[str, ...], tmp_path: Path) -> None:
-    tensors = [torch.randn(5, 40), torch.randn(5), torch.randn(40)]
-    state = dict(zip(names, tensors, strict=False))
-    if "W_enc" in state:
-        state["W_enc"] = tensors[0].T.contiguous()
-    save_file(state, tmp_path / "d.safetensors")
-    torch.save({"model": state | {"threshold": torch.ones(5)}}, tmp_path / "d.pt")
-    given = [f"--dictionary={name}=features.6:{tmp_path / name}" for name in ("d.safetensors", "d.pt")]
-    options = ["--size", "24", "--steps", "1", "--input", "32", "--out", str(tmp_path / "out"), *given]
-    assert main(["render", "embedded", "sae:d.safetensors:[0, 4]", "sae:d.pt:4", *options]) == 0
-    report = json.loads((tmp_path / "out/report.json").read_text())
-    assert [u["spec"] for u in report["units"]] == ["sae:d.safetensors:0", "sae:d.safetensors:4", "sae:d.pt:4"]
-    written = fv.read_recipe(tmp_path / "out" / report["units"][0]["file"])["dictionaries"]["sae:d.safetensors"]
-    bias, centre = (tensors[1], tensors[2]) if len(names) == 3 else (None, None)
-    assert written == repr(fv.Dictionary(tensors[0], bias, centre=centre))
-
-
-@pytest.mark.parametrize("kind", DICTIONARIES)
-def test_a_dictionary_that_does_not_fit(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    content, message = DICTIONARIES[kind]
-    torch.save(content, tmp_path / "d.pt")
-    given = ["--dictionary", f"d=features.6:{tmp_path / 'd.pt'}", "--out", str(tmp_path / "out")]
-    assert main(["render", "embedded", "sae:d:2", "--input", "32", *given]) == 2
-    assert message in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["", "d", "d=", "d=features.6", "=features.6:d.pt", "d=:d.pt", "d=features.6:"])
-def test_what_names_no_dictionary(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["render", "embedded", "sae:d:2", "--dictionary", text, "--out", str(tmp_path)]) == 2
-    assert f"--dictionary {text!r} was given; expected NAME=LAYER:FILE" in capsys.readouterr().err
+def test_latents_of_a_dictionary_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, state = str(tmp_path / "d.pt"), {"W_enc": torch.randn(40, 5), "b_enc": torch.randn(5)}
+    torch.save(state, file)
+    start = ["--size", "24", "--steps", "1", "--input", "32", "--out", str(tmp_path / "out"), "--dictionary"]
+    assert main(["render", "embedded", "sae:d:[0, 4]", *start, f"d=features.6:{file}"]) == 0
+    (tile, _) = json.loads((tmp_path / "out/report.json").read_text())["units"]
+    written = fv.read_recipe(tmp_path / "out" / tile["file"])["dictionaries"]["sae:d"]
+    assert written == repr(fv.Dictionary(state["W_enc"].T, state["b_enc"]))
+    for text, message in (
+        ("d=features.6", "expected NAME=LAYER:FILE"), (f"=features.6:{file}", "expected NAME=LAYER:FILE"),
+        (f"d=features.6:{file}", "'d' has 5 latents: 0 to 4"), (f"d=features.3:{file}", "reads 40 channels; layer"),
+    ):  # fmt: skip
+        assert main(["render", "embedded", "sae:d:5", *start, text]) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["out\udcff", "\N{GREEK SMALL LETTER ALPHA}", "a b", "-out", "%s{0}"])

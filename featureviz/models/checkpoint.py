@@ -100,14 +100,16 @@ def read_dictionary(path: PathLike) -> Dictionary:
     states = find_states(read_checkpoint(path)).values()
     state = next((state for state in states if any(name in state for name in ENCODER["weight"])), None)
     if state is None:
+        held = _quote([name for tensors in states for name in tensors]) or "none"
         raise ModelError(
-            f"{show_path(path)} holds no encoder: its tensors are {_quote([name for s in states for name in s])};"
-            " expected W_enc [C,K], or weight or encoder.weight [K,C]"
+            f"{show_path(path)} holds no encoder; its tensors: {held}; expected W_enc [C,K], or weight or encoder.weight"
+            " [K,C]"
         )
     found = {key: next((state[n] for n in names if n in state), None) for key, names in ENCODER.items()}
-    if "W_enc" in state:
-        found["weight"] = state["W_enc"].mT
-    return Dictionary(**found, activation="relu" if found["threshold"] is None else "jumprelu")
+    return Dictionary(
+        state["W_enc"].transpose(0, -1) if "W_enc" in state else found["weight"], found["bias"], centre=found["centre"],
+        activation="relu" if found["threshold"] is None else "jumprelu", threshold=found["threshold"],
+    )  # fmt: skip
 
 
 def read_saved(path: PathLike, expected: str) -> Any:

@@ -151,7 +151,7 @@ def test_it_climbs(name: str, net: str, models: dict[str, fv.TappedModel], photo
         start = fv.AlphaImage(n, 24)
     options = {"steps": steps, "image": start, "optimizer": fv.Adam(0.02), "progress": False}
     images = fv.render(models[net], goal, **options).images
-    judged = goal.goal if name == "decay" else goal  # pyright: ignore[reportAttributeAccessIssue]
+    judged = goal.goal if isinstance(goal, zoo.Decay) else goal
     scores = [fv.evaluate(models[net], judged, x).scores.mean() for x in (images, *walk(start, steps))]
     assert scores[0] > max(scores[1:])
 
