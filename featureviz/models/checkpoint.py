@@ -102,8 +102,8 @@ def read_dictionary(path: PathLike) -> Dictionary:
     if state is None:
         held = _quote([name for tensors in states for name in tensors]) or "none"
         raise ModelError(
-            f"{show_path(path)} holds no encoder; its tensors: {held}; expected W_enc [C,K], or weight or encoder.weight"
-            " [K,C]"
+            f"{show_path(path)} holds no encoder; its tensors: {held}; expected W_enc [C,K], weight [K,C] or"
+            " encoder.weight [K,C]"
         )
     found = {key: next((state[n] for n in names if n in state), None) for key, names in ENCODER.items()}
     return Dictionary(
