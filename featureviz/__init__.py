@@ -24,7 +24,7 @@ from featureviz.image import (
 )
 from featureviz.image.picture import check_pictures
 from featureviz.models import load
-from featureviz.models.variants import ensemble, linearised, smoothed_pooling
+from featureviz.models.variants import ensemble, linearised, noisy_weights, smoothed_pooling
 from featureviz.models.wrapping import wrap
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.copies.redirect import redirected
@@ -65,7 +65,7 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     "LinearCooldown", "Scheduled", "Runtime",
     # what if: interventions and gradients
     "clamp", "scale", "shift", "mean_ablate", "resample", "stop_gradient", "redirected",
-    "smoothed_pooling", "linearised", "ensemble",
+    "smoothed_pooling", "linearised", "noisy_weights", "ensemble",
     # the laboratory, and layers for networks of one's own
     "lab", "nn",
     # the engine, for loops of one's own

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from featureviz import __version__, options
@@ -13,6 +14,7 @@ from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
 from featureviz.gallery.folder import prepare_folder
+from featureviz.image.around.alpha import AlphaImage
 from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT
 from featureviz.objectives.spec import parse
@@ -62,8 +64,11 @@ def _add_render(render: argparse.ArgumentParser) -> None:
     options.add_model_options(render)
     render.add_argument("spec", nargs="+", help="one or more objectives; `featureviz zoo` lists those with names")
     options.add_objectives_option(render)
+    options.add_dictionary_option(render)
     render.add_argument("--out", default="out", help="folder for the tiles and the page (default: out)")
-    render.add_argument("--image", metavar="FILE", help="a picture to start from, cropped to --size (default: noise)")
+    start = render.add_mutually_exclusive_group()
+    start.add_argument("--image", metavar="FILE", help="a picture to start from, cropped to --size (default: noise)")
+    start.add_argument("--alpha", action="store_true", help="with transparency (fv.AlphaImage)")
     render.add_argument("--views", type=positive_int, default=1, help="random views per image and step (default: 1)")
     render.add_argument("--best-of", type=positive_int, default=1, metavar="N", help="keep the best of N renders")
     render.add_argument(
@@ -109,7 +114,10 @@ def _run_render(args: argparse.Namespace) -> None:
     goals = [parse(spec, own) for spec in args.spec]
     prepare_folder(args.out)  # before a network is downloaded
     model, runtime = options.load_model(args), Runtime(precision=args.precision, compile=args.compile)
-    image = None if args.image is None else read_picture(args.image, args.size, channels=model.channels)
+    model = options.add_dictionaries(args, model)
+    image = partial(AlphaImage, channels=model.channels) if args.alpha else None
+    if args.image is not None:
+        image = read_picture(args.image, args.size, channels=model.channels)
     page = render_specs(
         model, goals, args.out, batch=args.batch, best_of=args.best_of, image=image, size=args.size,
         views=args.views, seed=args.seed, device=args.device, runtime=runtime, **_choose_recipe(args),

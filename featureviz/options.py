@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from featureviz.errors import FeaturevizError
+from featureviz.errors import FeaturevizError, InvalidInput
 from featureviz.models import load
+from featureviz.models.checkpoint import read_dictionary
 from featureviz.models.weights import DEFAULT
 from featureviz.network.model import TappedModel
 from featureviz.objectives.function import ObjectiveFactory
+from featureviz.objectives.latents.encoders import dictionary
 from featureviz.objectives.spec import parse_unit_list
 from featureviz.objectives.text import registry as zoo
 
@@ -55,6 +57,28 @@ def read_objectives(args: argparse.Namespace) -> dict[str, ObjectiveFactory]:
     """The objectives of the file that ``--objectives`` names."""
     entries = {} if args.objectives is None else zoo.read_file(args.objectives)
     return {name: entry.make for name, entry in entries.items()}
+
+
+def add_dictionary_option(parser: argparse._ActionsContainer) -> None:
+    """``--dictionary``, which ``add_dictionaries`` reads."""
+    text = (
+        "a dictionary, such as a sparse autoencoder, whose latent 123 is the spec sae:NAME:123; the file (.pt or"
+        " .safetensors) holds W_enc [C,K] or weight [K,C], and may hold b_enc [K] and b_dec [C]"
+    )
+    parser.add_argument("--dictionary", metavar="NAME=LAYER:FILE", action="append", default=[], help=text)
+
+
+def add_dictionaries(args: argparse.Namespace, model: TappedModel) -> TappedModel:
+    """A model that has the dictionaries of ``--dictionary``."""
+    for text in args.dictionary:
+        name, _, place = text.partition("=")
+        layer, _, file = place.rpartition(":")
+        if not (name and layer and file):
+            raise InvalidInput(
+                f"--dictionary {text!r} was given; expected NAME=LAYER:FILE, as in demo=features.6:demo.safetensors"
+            )
+        model = dictionary(model, layer, read_dictionary(file), name=name)
+    return model
 
 
 def add_units_option(parser: argparse._ActionsContainer, text: str) -> None:

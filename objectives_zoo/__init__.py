@@ -24,6 +24,7 @@ from objectives_zoo.priors.boundary_complexity import boundary_complexity as bou
 from objectives_zoo.priors.input_diff import InputDiff as InputDiff
 from objectives_zoo.priors.l1 import l1 as l1
 from objectives_zoo.priors.l2 import l2 as l2
+from objectives_zoo.priors.penalize_alpha import penalize_alpha as penalize_alpha
 from objectives_zoo.priors.total_variation import total_variation as total_variation
 from objectives_zoo.schedules.decay import Decay as Decay
 from objectives_zoo.schedules.only_after import OnlyAfter as OnlyAfter
@@ -39,8 +40,8 @@ from objectives_zoo.weights.neuron_weights import NeuronWeights as NeuronWeights
 
 __all__ = [  # noqa: RUF022 - by folder
     "Alignment", "Diversity", "interpolation", "AngledNeuron", "whitened", "DirectionNeuron", "RectifiedDirection",
-    "TensorDirection", "GateMode", "veto", "Caricature", "Deviation", "balance", "FeatureInversion",
-    "PairedObjective", "blur_each_step", "boundary_complexity", "InputDiff", "l1", "l2", "total_variation", "Decay",
+    "TensorDirection", "GateMode", "veto", "Caricature", "Deviation", "balance", "FeatureInversion", "PairedObjective",
+    "blur_each_step", "boundary_complexity", "InputDiff", "l1", "l2", "penalize_alpha", "total_variation", "Decay",
     "OnlyAfter", "GramStyle", "MeanStyle", "SortedFeatures", "Isolated", "natural_means", "sparse_channel",
     "ChannelWeights", "LocalGroup", "NeuronWeights",
 ]  # fmt: skip

@@ -200,6 +200,31 @@ def test_a_start_that_is_no_picture(kind: str, tmp_path: Path, capsys: pytest.Ca
     assert not out.exists()
 
 
+def test_a_render_with_transparency(tmp_path: Path) -> None:
+    start = ["--size", "24", "--steps", "1", "--input", "32", "--out", str(tmp_path)]
+    assert main(["render", "embedded", "penalize_alpha(features.3:1)", "--alpha", *start]) == 0
+    (unit,) = json.loads((tmp_path / "report.json").read_text())["units"]
+    with Image.open(tmp_path / unit["file"]) as tile:
+        assert (tile.mode, tile.size) == ("RGBA", (24, 24))
+    assert main(["render", "embedded", "penalize_alpha(features.3:1)", *start]) == 2
+
+
+def test_latents_of_a_dictionary_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, state = str(tmp_path / "d.pt"), {"W_enc": torch.randn(40, 5), "b_enc": torch.randn(5)}
+    torch.save(state, file)
+    start = ["--size", "24", "--steps", "1", "--input", "32", "--out", str(tmp_path / "out"), "--dictionary"]
+    assert main(["render", "embedded", "sae:d:[0, 4]", *start, f"d=features.6:{file}"]) == 0
+    (tile, _) = json.loads((tmp_path / "out/report.json").read_text())["units"]
+    written = fv.read_recipe(tmp_path / "out" / tile["file"])["dictionaries"]["sae:d"]
+    assert written == repr(fv.Dictionary(state["W_enc"].T, state["b_enc"]))
+    for text, message in (
+        ("d=features.6", "expected NAME=LAYER:FILE"), (f"=features.6:{file}", "expected NAME=LAYER:FILE"),
+        (f"d=features.6:{file}", "'d' has 5 latents: 0 to 4"), (f"d=features.3:{file}", "reads 40 channels; layer"),
+    ):  # fmt: skip
+        assert main(["render", "embedded", "sae:d:5", *start, text]) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["out\udcff", "\N{GREEK SMALL LETTER ALPHA}", "a b", "-out", "%s{0}"])
 def test_any_name_of_a_folder(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

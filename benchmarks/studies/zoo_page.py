@@ -25,7 +25,7 @@ from torch import Tensor
 import featureviz as fv
 
 SIZE, STEPS, ROUNDS = 128, 128, 8
-PHOTO = '"photo.png"'
+PHOTO, ALPHA = '"photo.png"', ".alpha"
 NOTES = {
     "style": [
         "A bright or a dark blot is how an image meets statistics that do not say where: a small area of strong values"
@@ -79,19 +79,21 @@ def write_entry(model: fv.TappedModel, entry: fv.zoo.Entry, photo: Path, out: Pa
         shown.append(fv.check_pictures(str(photo)))
         captions.append("the photograph")
     options: dict[str, Any] = {"image": str(photo)} if entry.name in FROM_PHOTO else {"size": SIZE}
+    if ALPHA in goal.layers:
+        options["image"] = fv.AlphaImage
     made = fv.render(model, goal, steps=steps, progress=False, **options)
     scores = f"Score on held-out views: {made.held_out.scores.mean():.3g}."
     if entry.beside:
         plain = fv.render(model, entry.beside, steps=steps, progress=False, **options)
-        shown.append(plain.images)
+        shown.append(plain.on_white())
         captions.append(f"`{shorten(entry.beside)}`")
         if len(plain.images) == len(made.images):
             before = fv.evaluate(model, goal, plain.images).scores.mean()
             scores += f" The same score of the picture without it: {before:.3g}."
-    shown.append(made.images)
+    shown.append(made.on_white())
     captions.append("with it")
     write_row(out / "zoo" / f"{entry.name}.png", shown)
-    start = " --image photo.png" if entry.name in FROM_PHOTO else ""
+    start = " --image photo.png" if entry.name in FROM_PHOTO else " --alpha" if ALPHA in goal.layers else ""
     cost = measure_cost(model, goal, entry.beside or plain_goal(goal))
     told = re.split(r"\n\s*>>> ", inspect.getdoc(entry.make) or "")[0].strip()
     return [
@@ -112,7 +114,8 @@ def measure_cost(model: fv.TappedModel, goal: fv.Objective, beside: str) -> floa
     """How much longer a step of eight images takes with the goal than with the one beside it, as a share."""
     ascents, times = list[fv.Ascent](), ([], [])
     for objective in (goal, fv.parse(beside)):
-        image, options = fv.FourierImage(objective.n if objective.n > 1 else 8, SIZE), fv.Runtime(compile=False)
+        make, options = fv.AlphaImage if ALPHA in goal.layers else fv.FourierImage, fv.Runtime(compile=False)
+        image = make(objective.n if objective.n > 1 else 8, SIZE)
         ascents.append(
             fv.Ascent(model, objective, image, transforms=fv.transform.robust(), steps=10**3, runtime=options)
         )

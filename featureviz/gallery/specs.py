@@ -11,6 +11,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput
 from featureviz.files import write_json
@@ -18,7 +21,7 @@ from featureviz.gallery.folder import REPORT, clear_folder, prepare_folder
 from featureviz.gallery.page import describe_unseen, describe_versions, draw_card, draw_figure, write_gallery
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image.picture import is_picture
-from featureviz.image.start import Start
+from featureviz.image.start import Start, start_images
 from featureviz.naming import quote_layer
 from featureviz.network.model import TappedModel
 from featureviz.objectives.algebra import Objective
@@ -104,7 +107,7 @@ def render_specs(
     cut_short = any(rendering.interrupted for rendering, _ in tiles.values())
     clear_folder(folder)
     entries = [_write_entry(folder, i, singles, *tile) for i, tile in tiles.items()]
-    write_sheet(folder, [rendering.images[row] for rendering, row in tiles.values()])
+    write_sheet(folder, [rendering.on_white()[row] for rendering, row in tiles.values()])
     recipe = next(iter(tiles.values()))[0].recipe
     seconds = round(time.perf_counter() - started, 2)
     about = {"recipe": get_shared(recipe), "seconds": seconds, "interrupted": cut_short, "planned": len(singles)}
@@ -165,7 +168,7 @@ def _render_tiles(
     """All goals, batch after batch, sorted by their numbers; after Ctrl-C those that are done."""
     batches = [(rows, merge_per_image([goals[i] for i in rows])) for rows in _split_by_layers(goals, size)]
     for rows, goal in batches:  # so that a mistake in the last goal is found before the first render
-        evaluate(model, goal, model.noise_images(len(rows)), draws=1)
+        evaluate(model, goal, _probe(model, len(rows), options.get("image")), draws=1)
     runtime, work, tiles = options.get("runtime") or Runtime(), Counter[tuple[Any, int]](), Tiles()
     for rows, goal in batches:  # all batches of a kind together decide whether to compile
         work[goal.layers, len(rows)] += len(rows) * options.get("steps", STEPS) * options.get("views", 1)
@@ -178,6 +181,13 @@ def _render_tiles(
         if rendering.interrupted:
             break
     return dict(sorted(tiles.items()))
+
+
+def _probe(model: TappedModel, n: int, image: Start) -> Tensor:
+    """``n`` images of noise; with transparency, if those that are rendered from ``image`` have it."""
+    noise = model.noise_images(n)
+    alpha = not is_picture(image) and start_images(image, 1, 8, channels=model.channels).alpha
+    return torch.cat([noise, noise[:, :1]], 1) if alpha else noise
 
 
 def _split_by_layers(goals: Sequence[Objective], size: int) -> list[list[int]]:

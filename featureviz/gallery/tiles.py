@@ -18,7 +18,7 @@ from featureviz.rendering.rendering import Rendering
 def write_tile(folder: Path, name: str, rendering: Rendering, row: int) -> str:
     """Write image ``row`` of a rendering as a PNG with its own recipe; returns the file's name."""
     file = make_file_name(name)
-    write_image(folder / file, rendering.images[row], rendering.recipe_of(row))
+    write_image(folder / file, rendering.images[row], rendering.recipe_of(row), alpha=rendering.alpha)
     return file
 
 

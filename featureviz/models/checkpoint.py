@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from featureviz.checks import holds_numbers
 from featureviz.errors import ModelError
 from featureviz.files import PathLike, open_file, show_path
+from featureviz.objectives.latents.encoders import Dictionary
 
 DEPTH = 3  # of dictionaries inside each other
 AROUND = {"module", "_orig_mod"}  # what DataParallel and torch.compile put into the names of tensors
@@ -25,6 +26,10 @@ _SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS: list[Any] = [  # options and best scores
     argparse.Namespace, np.dtype, type(np.dtype(float)), _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"),
 ]  # fmt: skip
+ENCODER = {  # the names of its tensors in files, here and elsewhere
+    "weight": ("W_enc", "encoder.weight", "weight"), "bias": ("b_enc", "encoder.bias", "bias"),
+    "centre": ("b_dec", "centre"), "threshold": ("threshold",),
+}  # fmt: skip
 _LOCK = threading.Lock()  # torch has one list of harmless types for all threads
 
 State = Mapping[str, Tensor]
@@ -79,6 +84,32 @@ def read_checkpoint(path: PathLike) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
         raise ModelError(f"{show_path(path)} holds a {type(content).__name__}; expected a state dict, name to tensor")
     return content
+
+
+def read_dictionary(path: PathLike) -> Dictionary:
+    """The encoder in a file of torch or safetensors, alone or in dictionaries.
+
+    ``W_enc`` is ``[C,K]`` for C channels and K latents, ``weight`` and ``encoder.weight`` are ``[K,C]``. The file may
+    also hold ``b_enc`` (or ``bias``) and ``threshold``, ``[K]``, and ``b_dec`` (or ``centre``), ``[C]``, which is
+    subtracted from activations; where an encoder does not do so, that moves the score of a latent by a constant.
+
+    Raises:
+        InvalidInput: there is no such file, or the shapes do not fit each other.
+        ModelError: it cannot be read, or holds no encoder.
+    """
+    states = find_states(read_checkpoint(path)).values()
+    state = next((state for state in states if any(name in state for name in ENCODER["weight"])), None)
+    if state is None:
+        held = _quote([name for tensors in states for name in tensors]) or "none"
+        raise ModelError(
+            f"{show_path(path)} holds no encoder; its tensors: {held}; expected W_enc [C,K], weight [K,C] or"
+            " encoder.weight [K,C]"
+        )
+    found = {key: next((state[n] for n in names if n in state), None) for key, names in ENCODER.items()}
+    return Dictionary(
+        state["W_enc"].transpose(0, -1) if "W_enc" in state else found["weight"], found["bias"], centre=found["centre"],
+        activation="relu" if found["threshold"] is None else "jumprelu", threshold=found["threshold"],
+    )  # fmt: skip
 
 
 def read_saved(path: PathLike, expected: str) -> Any:

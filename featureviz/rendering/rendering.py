@@ -116,14 +116,15 @@ class Rendering:
         return {**recipe, "spec": self.specs[i], "image_ids": [recipe["image_ids"][i]]}
 
     def _repr_png_(self) -> bytes:
-        return encode_png(make_contact_sheet(self._on_white()), self.recipe)
+        return encode_png(make_contact_sheet(self.on_white()), self.recipe)
 
-    def _on_white(self) -> Tensor:
+    def on_white(self) -> Tensor:
+        """The images ``[N,C,H,W]``; those with transparency as they look on white."""
         return over_white(self.images) if self.alpha else self.images
 
     def _repr_html_(self) -> str:
         cells = []
-        for image, spec, score in zip(self._on_white(), self.specs, self.held_out.scores.mean(0).tolist(), strict=True):
+        for image, spec, score in zip(self.on_white(), self.specs, self.held_out.scores.mean(0).tolist(), strict=True):
             data = base64.b64encode(encode_png(image)).decode()
             cells.append(
                 f'<figure style="display:inline-block;margin:4px"><img src="data:image/png;base64,{data}" '

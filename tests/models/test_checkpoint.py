@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import featureviz as fv
 from featureviz.errors import FeaturevizError, InvalidInput, ModelError
+from featureviz.models.checkpoint import read_dictionary
 
 NAME, FIRST = "torchvision:squeezenet1_1?num_classes=5", "features.0.weight"
 State = dict[str, Tensor]
@@ -171,6 +173,34 @@ def test_what_does_not_fit_says_what_is_held_and_looked_for(what: str, net: nn.M
     torch.save(change(net.state_dict()), tmp_path / "w.pth")
     with pytest.raises(ModelError, match=message):
         fv.load(NAME, weights=tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("names", [("W_enc", "b_enc", "b_dec"), ("weight", "bias", "centre"), ("encoder.weight",)])
+def test_an_encoder_is_read_by_any_of_its_names(names: tuple[str, ...], tmp_path: Path) -> None:
+    w, *biases = torch.randn(5, 8), torch.randn(5), torch.randn(8)
+    state = dict(zip(names, [w.T.contiguous() if names[0] == "W_enc" else w, *biases], strict=False))
+    save_file(state, tmp_path / "d.safetensors")
+    torch.save({"model": state | {"threshold": torch.ones(5)}, "epoch": 3}, tmp_path / "d.pt")
+    bias, centre = biases if len(names) > 1 else (None, None)
+    assert repr(read_dictionary(tmp_path / "d.safetensors")) == repr(fv.Dictionary(w, bias, centre=centre))
+    jumps = fv.Dictionary(w, bias, centre=centre, activation="jumprelu", threshold=1.0)
+    assert repr(read_dictionary(tmp_path / "d.pt")) == repr(jumps)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"W": torch.ones(8, 3)}, r"no encoder; its tensors: 'W'; expected W_enc \[C,K\]"),
+        ({"epoch": 3}, "its tensors: none"),
+        ([1], "expected a state dict"),
+        ({"W_enc": torch.ones(8, 3), "b_enc": torch.ones(8)}, r"bias of shape \[8\] was given; expected \[3\]"),
+        ({"W_enc": torch.ones(8)}, r"expected \[K,C\]"),
+    ],
+)
+def test_what_holds_no_encoder_says_so(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "d.pt")
+    with pytest.raises(FeaturevizError, match=message):
+        read_dictionary(tmp_path / "d.pt")
 
 
 def test_random_numbers_are_left_alone_whatever_the_weights(net: nn.Module, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models made of models: the same activations with other gradients, and several networks for one image."""
+"""Models made of models: the same activations with other gradients, noisy weights, several networks for one image."""
 
 import copy
 from typing import Any
@@ -73,6 +73,45 @@ def test_a_render_tells_its_gradients_and_differs() -> None:
     assert [m.recipe["model"] for m in made] == ["net", "net, smooth pooling", "net, lines"]
     assert not torch.equal(made[0].images, made[1].images)
     assert torch.equal(fv.render(model, "deepdream:pool", **options).images, made[0].images)
+
+
+def test_noisy_weights_are_those_of_the_seed_and_leave_the_network_as_it_is() -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 40, 5), nn.BatchNorm2d(40), nn.ReLU()).eval(), torch.rand(2, 3, 20, 20)
+    model, before = fv.wrap(net, mean=0.5, std=0.2, name="net"), copy.deepcopy(net.state_dict())
+    plain = model(x, ["2"])["2"]
+    one, again, other = (fv.noisy_weights(model, 0.2, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(one(x, ["2"])["2"], again(x, ["2"])["2"])
+    assert not torch.equal(one(x, ["2"])["2"], other(x, ["2"])["2"])
+    assert torch.equal(fv.noisy_weights(model, 0)(x, ["2"])["2"], plain)
+    assert torch.equal(model(x, ["2"])["2"], plain)
+    assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items())
+    own = dict(one.net.named_parameters())
+    relative = own["0.weight"] / net[0].weight - 1  # pyright: ignore[reportOperatorIssue]
+    assert abs(relative.mean()) < 0.02
+    assert 0.19 < relative.std() < 0.21
+    assert torch.equal(one.net[1].running_mean, net[1].running_mean)  # pyright: ignore
+    written = copy.deepcopy(net)
+    written.load_state_dict(one.net.state_dict())
+    assert torch.equal(fv.wrap(written, mean=0.5, std=0.2)(x, ["2"])["2"], one(x, ["2"])["2"])
+    for sd in (-0.1, 2, float("nan"), "a"):
+        with pytest.raises(InvalidInput, match="sd="):
+            fv.noisy_weights(model, sd)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InvalidInput, match="wrap it first"):
+        fv.noisy_weights(net)  # pyright: ignore[reportArgumentType]
+
+
+def test_an_image_of_noisy_networks_is_the_same_alone_and_in_a_batch() -> None:
+    torch.manual_seed(0)
+    model = fv.wrap(TinySE(), mean=0.5, std=0.25, size=24)
+    copies = fv.ensemble({"plain": model} | {f"n{i}": fv.noisy_weights(model, 0.2, seed=i) for i in range(2)})
+    goals = [f"plain.conv:{unit} + n0.conv:{unit} + gate:n1.se:{unit}" for unit in (1, 2)]
+    options: dict[str, Any] = {"size": 24, "steps": 4, "progress": False}
+    batch = fv.render(copies, goals, **options).images
+    alone = fv.render(copies, goals[1], image_ids=[1], **options).images
+    assert torch.allclose(alone[0], batch[1], atol=2e-6)
+    assert not torch.equal(fv.render(model, "conv:2", image_ids=[1], **options).images[0], alone[0])
+    made = fv.render(fv.noisy_weights(model, 0.2, seed=5), "gate:se:1", **options)
+    assert made.recipe["model"] == "TinySE, weight noise 0.2 of seed 5"
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import objectives_zoo as zoo
 from featureviz.network.axes import Axes
 
 Make = Callable[[str, int, Any], fv.Objective]  # of a layer, its channels and a picture
-MAP, TOKENS, VECTOR, GATE = "map", "tokens", "vector", "gate"
-SHAPES = {MAP: (6, 5, 4), TOKENS: (9, 6), VECTOR: (6,), GATE: (6,)}
+MAP, TOKENS, VECTOR, GATE, ALPHA = "map", "tokens", "vector", "gate", ".alpha"
+SHAPES = {MAP: (6, 5, 4), TOKENS: (9, 6), VECTOR: (6,), GATE: (6,), ALPHA: (1, 5, 4)}
 AXES = {"tokens": Axes.parse("n t c")}
 ANY = (MAP, TOKENS, VECTOR)
 
@@ -113,6 +113,11 @@ CASES: dict[str, Case] = {
     ),
     "neuron_weights": Case(lambda layer, c, p: zoo.NeuronWeights(layer, one(c, 1, -1)), at_centre, (MAP, VECTOR)),
     "only_after": Case(lambda layer, c, p: zoo.OnlyAfter(zoo.ChannelWeights(layer, one(c, 1, -1)), 3), signs),
+    "penalize_alpha": Case(
+        lambda layer, c, p: zoo.penalize_alpha(fv.Channel(layer, 0)),
+        lambda x, t: bool((x[:, 0].mean() - (0.5 if x.shape[1] == 1 else 0.95)).abs() < 0.06),  # of a - a^2, and of a
+        (*ANY, ALPHA),
+    ),
     "rectified_direction": Case(
         lambda layer, c, p: zoo.RectifiedDirection(layer, one(c, 1, -1)),
         lambda x, t: bool(x[:, 0].max() > 0.9 and x[:, 1].max() < 0.1),
@@ -149,7 +154,8 @@ def make_rows(n: int, target: Tensor, views: int = 1) -> fv.Rows:
 
 
 def make_acts(layout: str, x: Tensor, target: Tensor, views: int = 1) -> fv.Activations:
-    """Activations of a layer that is called like its layout; gates stand for a block's content too."""
+    """Activations of a layer that is called like its layout, half opaque; gates stand for a block's content too."""
     names = ("gate:se", "pregate:se") if layout == GATE else (layout,)
-    tensors = {name: x if name != "pregate:se" else -x.detach() * 0 for name in names}
+    tensors = {ALPHA: torch.full_like(x[:, :1].detach(), 0.5).reshape(len(x), -1)[:, :1, None, None]}
+    tensors |= {name: x if name != "pregate:se" else -x.detach() * 0 for name in names}
     return fv.Activations(tensors, make_rows(len(x) // views, target, views), axes=AXES)

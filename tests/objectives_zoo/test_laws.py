@@ -12,7 +12,7 @@ from torchvision.models import VisionTransformer
 import featureviz as fv
 import objectives_zoo as zoo
 from tests.conftest import TinySE
-from tests.objectives_zoo.entries import CASES, GATE, MAP, SHAPES, TOKENS, Case, make_acts
+from tests.objectives_zoo.entries import ALPHA, CASES, GATE, MAP, SHAPES, TOKENS, Case, make_acts
 
 PAIRS = [(name, layout) for name, case in CASES.items() for layout in case.layouts]
 each = pytest.mark.parametrize(("name", "layout"), PAIRS, ids=[f"{name}-{layout}" for name, layout in PAIRS])
@@ -147,18 +147,24 @@ def test_it_climbs(name: str, net: str, models: dict[str, fv.TappedModel], photo
     start = fv.FourierImage(n, 24) if paired else fv.FourierImage(n, image=fv.check_pictures(photo))
     if case.images > goal.n:  # a batch of images that differ
         start = fv.FourierImage(image=torch.rand(n, 3, 24, 24, generator=torch.Generator().manual_seed(0)))
+    if ALPHA in goal.layers:
+        start = fv.AlphaImage(n, 24)
     options = {"steps": steps, "image": start, "optimizer": fv.Adam(0.02), "progress": False}
     images = fv.render(models[net], goal, **options).images
-    judged = goal.goal if name == "decay" else goal  # pyright: ignore[reportAttributeAccessIssue]
+    judged = goal.goal if isinstance(goal, zoo.Decay) else goal
     scores = [fv.evaluate(models[net], judged, x).scores.mean() for x in (images, *walk(start, steps))]
     assert scores[0] > max(scores[1:])
 
 
-def test_images_of_a_batch_are_those_alone(models: dict[str, fv.TappedModel], photo: str) -> None:
+@pytest.mark.parametrize("image", [fv.FourierImage, fv.AlphaImage])
+def test_images_of_a_batch_are_those_alone(
+    image: type[fv.Parameterization], models: dict[str, fv.TappedModel], photo: str
+) -> None:
     """Paired pictures and schedules too: image i has its own draws, whatever else is in the batch."""
     cases: dict[str, Case] = {name: case for name, case in CASES.items() if case.images == 1 and MAP in case.layouts}
     goals = [case.make("conv", 8, photo) for case in cases.values()]
-    options = {"steps": 5, "size": 24, "views": 2, "progress": False}
+    goals = [goal for goal in goals if ALPHA not in goal.layers or image.alpha]
+    options = {"steps": 5, "size": 24, "views": 2, "progress": False, "image": image}
     batch = fv.render(models["se"], goals, **options).images
     for i in range(0, len(goals), 3):
         alone = fv.render(models["se"], goals[i], image_ids=[i], **options).images
