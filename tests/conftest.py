@@ -11,6 +11,10 @@ from torchvision.ops import SqueezeExcitation
 import featureviz as fv
 
 os.environ.setdefault("MPLBACKEND", "agg")
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # Threads that wait for work would take the core of the other worker; processes that a test starts inherit this.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
