@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from featureviz.checks import finite, whole
 from featureviz.image.base import Parameterization, Size, check_shape, height_width, initial_rng
@@ -87,9 +86,28 @@ def _draw_part(places: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.sigmoid(last @ values + bias)
 
 
+class _Again(torch.autograd.Function):
+    """``_draw_part`` without its hidden values: the gradient draws the part again.
+
+    It is not torch's checkpoint, which puts small objects between large ones, so that the freed memory is not used.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, places: Tensor, *leaves: Tensor) -> Tensor:
+        ctx.save_for_backward(places, *leaves)
+        return _draw_part(places, list(zip(leaves[::2], leaves[1::2], strict=True)))
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> Any:
+        places, *leaves = ctx.saved_tensors
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        with torch.enable_grad():
+            colours = _draw_part(places, list(zip(leaves[::2], leaves[1::2], strict=True)))
+        return None, *torch.autograd.grad(colours, leaves, *slopes)
+
+
 def _draw_part_again(places: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The same without its hidden values: the gradient draws the part again. Nothing is random, so no state is kept."""
-    return checkpoint(_draw_part, places, layers, use_reentrant=False, preserve_rng_state=False)
+    return _Again.apply(places, *(leaf for layer in layers for leaf in layer))  # pyright: ignore[reportReturnType]
 
 
 def _coordinates(height: int, width: int, like: Tensor) -> Tensor:
