@@ -80,7 +80,7 @@ def maco(steps: int = MACO_STEPS, size: int = 512) -> dict[str, Any]:
     """Options of ``fv.render`` for images with the amplitudes of photographs (``fv.MacoImage``; Fel et al. 2023).
 
     The optimizer is NAdam, whose learning rate falls from 1 to 0.05, so that phases come to rest. A step has
-    4 views of every image, each a crop of side 0.05 to 0.5, with a little noise.
+    4 views of every image, each a crop whose side is random, from 0.05 to 0.5, with a little noise.
 
     >>> import featureviz as fv
     >>> model = fv.load("embedded")

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from matplotlib import cbook
 
 import featureviz as fv
 from featureviz.errors import InvalidInput
 from featureviz.image import color
 from featureviz.image.base import check_images
-from featureviz.image.frequencies.template import natural_amplitude
+from featureviz.image.picture import as_tensor
 from featureviz.rendering.shards import select_images
 
 Make = Callable[..., fv.Parameterization]
@@ -29,7 +31,7 @@ def beside(make: Make) -> Make:
 
 
 def masked(*args: Any, image: torch.Tensor, **options: Any) -> fv.Parameterization:
-    return fv.MaskedImage(*args, image=image, mask=torch.ones_like(image[..., :1, :, :]), sd=0.01, **options)
+    return fv.MaskedImage(*args, image=image, mask=torch.ones_like(image[..., :1, :, :]), **options)
 
 
 FROM_NOISE: dict[str, Make] = {
@@ -48,6 +50,7 @@ FROM_NOISE: dict[str, Make] = {
     "ball": beside(fv.BallImage),
     "ball of length": beside(lambda *a, **k: fv.BallImage(*a, norm="2", radius=3.0, **k)),
 }
+EVERY: dict[str, Make] = {**FROM_NOISE, "masked": beside(masked)}  # it starts from the picture, so no seed moves it
 COLOURED = {"maco": (3,), "alpha": (1, 3)}  # how many channels they can have, if not any
 LEAST = {"maco": 8}
 STARTED = {
@@ -55,14 +58,14 @@ STARTED = {
     for name, make in FROM_NOISE.items()
     if name.split(",")[0] in ("fourier", "pixel", "pyramid", "pyramid of six levels")
 }
-all_images = pytest.mark.parametrize("family", FROM_NOISE)
+all_images = pytest.mark.parametrize("family", EVERY)
 
 
 @all_images
 @pytest.mark.parametrize("size", [(8, 8), (7, 9), (9, 6), (1, 5), (33, 32)])
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_range_shape_and_dtype(family: str, size: tuple[int, int], channels: int) -> None:
-    make = FROM_NOISE[family]
+    make = EVERY[family]
     if channels not in COLOURED.get(family, (1, 3, 5)) or min(size) < LEAST.get(family, 1):
         with pytest.raises(InvalidInput, match=rf"{make.__name__} was asked for.*expected"):
             make(3, size, channels=channels)
@@ -81,15 +84,15 @@ def test_range_shape_and_dtype(family: str, size: tuple[int, int], channels: int
 
 @all_images
 def test_every_leaf_moves_the_image(family: str) -> None:
-    image = FROM_NOISE[family](2, 16)
+    image = EVERY[family](2, 16)
     weights = torch.rand(image().shape, generator=torch.Generator().manual_seed(3))
     for gradient in torch.autograd.grad((image() * weights).sum(), list(image.parameters())):
         assert gradient.abs().max() > 0
 
 
-@all_images
+@pytest.mark.parametrize("family", FROM_NOISE)
 def test_the_seed_and_the_id_determine_an_image(family: str) -> None:
-    make = FROM_NOISE[family]
+    make = EVERY[family]
     five, two = make(5, 16, seed=4)(), make(2, 16, seed=4)()
     assert torch.equal(five[:2], two)
     assert not torch.equal(five[0], five[1])
@@ -100,7 +103,7 @@ def test_the_seed_and_the_id_determine_an_image(family: str) -> None:
 
 @all_images
 def test_rows_are_independent(family: str) -> None:
-    image = FROM_NOISE[family](3, 12)
+    image = EVERY[family](3, 12)
     gradients = torch.autograd.grad(image()[1].sum(), list(image.parameters()))
     for leaf, gradient in zip(image.parameters(), gradients, strict=True):
         assert image.across_batch or len(leaf) == 3
@@ -111,7 +114,7 @@ def test_rows_are_independent(family: str) -> None:
 @all_images
 def test_some_images_of_a_batch_are_a_batch(family: str) -> None:
     """What several devices share: rows of leaves, and of the buffers that have rows."""
-    make = FROM_NOISE[family]
+    make = EVERY[family]
     for options in ({}, {"image": torch.rand(4, 3, 16, 16)}) if family in STARTED else ({},):
         image = make(4, None if options else 16, **options)
         if image.across_batch:
@@ -134,7 +137,7 @@ def test_a_starting_image_is_reproduced(family: str, size: tuple[int, int]) -> N
 
 @all_images
 def test_gradcheck(family: str) -> None:
-    image = FROM_NOISE[family](1, (8, 9) if family in LEAST else (4, 5)).double()
+    image = EVERY[family](1, (8, 9) if family in LEAST else (4, 5)).double()
     names = [name for name, _ in image.named_parameters()]
     if family == "cppn":
         names = names[-3:]  # quicker
@@ -147,27 +150,27 @@ def test_gradcheck(family: str) -> None:
 
 
 FITS = {  # the least PSNR in dB after 300 steps, where it is not 30, and the learning rate where it is not 0.05
-    "cppn": (20, 0.005), "maco": (8, 0.5), "grey": (12, 0.05), "grey pixels": (12, 0.05), "ball": (9, 0.05),
-    "ball of length": (6, 0.05),
+    "cppn": (24, 0.005), "maco": (11, 0.5), "grey": (16, 0.05), "grey pixels": (16, 0.05), "ball": (9, 0.05),
+    "ball of length": (9, 0.05), "masked": (20, 0.05),
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def photograph() -> torch.Tensor:
+    """``[1,3,24,20]``: the face in matplotlib's photograph of Grace Hopper (US Navy, in the public domain)."""
+    picture = as_tensor(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), 3, "image")
+    return F.avg_pool2d(picture[None, :, 80:272, 150:310], 8)
+
+
 @all_images
-def test_fits_a_photograph(family: str) -> None:
-    """A parameterization reaches a smooth image with an edge."""
-    y, x = torch.meshgrid(torch.linspace(0, 1, 24), torch.linspace(0, 1, 20), indexing="ij")
-    target = torch.stack([0.2 + 0.6 * x, 0.3 + 0.4 * y, torch.where(x > 0.5, 0.7, 0.25)])[None]
-    image, (decibels, lr) = FROM_NOISE[family](1, (24, 20)), FITS.get(family, (30, 0.05))
+def test_fits_a_photograph(family: str, photograph: torch.Tensor) -> None:
+    image, (decibels, lr) = EVERY[family](1, (24, 20)), FITS.get(family, (30, 0.05))
     optimizer = torch.optim.Adam(image.parameters(), lr)
-    start = (image()[:, :3] - target).square().mean()
     for _ in range(300):
         optimizer.zero_grad()
-        loss = (image()[:, :3] - target).square().mean()
-        loss.backward()
+        (image()[:, :3] - photograph).square().mean().backward()
         optimizer.step()
-    end = (image()[:, :3] - target).square().mean()
-    assert end < start
-    assert -10 * end.log10() > decibels
+    assert -10 * (image()[:, :3] - photograph).square().mean().log10() > decibels
 
 
 def test_fourier_starts_as_lucid_does() -> None:
@@ -203,94 +206,3 @@ def test_bad_input_is_explained(given: dict[str, Any], message: str) -> None:
     for make in (fv.FourierImage, fv.PixelImage, fv.PyramidImage):
         with pytest.raises(InvalidInput, match=message):
             make(2, **given)
-
-
-# ------------------------------------------------------------------------------------------ what one family alone does
-def test_maco_keeps_the_amplitudes_of_photographs() -> None:
-    """After 50 steps of NAdam they are the template's, in the columns too that hold pairs of frequencies."""
-    for size in ((64, 64), (45, 64), (64, 45)):
-        image = fv.MacoImage(2, size)
-        optimizer, goal = torch.optim.NAdam(image.parameters(), lr=1.0), torch.rand(2, 3, *size)
-        for _ in range(50):
-            optimizer.zero_grad()
-            (image() - goal).square().sum().backward()
-            optimizer.step()
-        found, wanted = torch.fft.rfft2(image.signal()).abs(), natural_amplitude(*size)
-        assert torch.allclose(found, wanted.expand_as(found), rtol=1e-4, atol=1e-3)  # of amplitudes from 5 to 800
-
-
-def test_maco_starts_without_a_bright_corner() -> None:
-    """No place is special: of 0.4 % of the area, each corner has less than 1 % of the energy in a mean image."""
-    energy = fv.MacoImage(8, 512).signal().square().sum(1)  # [N,H,W]
-    for dy, dx in ((0, 0), (16, 16), (32, 0), (0, 32), (32, 32)):  # the corner in the place of the origin, wrapped
-        corner = energy.roll((dy, dx), (1, 2))[:, :32, :32].sum((1, 2))
-        assert (corner / energy.sum((1, 2))).mean() < 0.01
-
-
-@pytest.mark.parametrize("family", ["fourier", "maco"])
-def test_images_of_frequencies_are_tiles(family: str) -> None:
-    """The step over the edge is like any other, in both directions: the image wraps."""
-    image = FROM_NOISE[family](4, (40, 56))()
-    for axis in (2, 3):
-        steps = (image - image.roll(1, axis)).abs().mean((0, 1, 5 - axis))
-        assert steps[0] < 1.5 * steps.mean()
-    wrapped = image.roll((9, 30), (2, 3))
-    assert torch.allclose(wrapped.roll((-9, -30), (2, 3)), image)
-
-
-def test_a_cppn_draws_the_same_image_at_any_size() -> None:
-    image = fv.CPPNImage(2, 24, sd=0.2)
-    small, large = image(), image.draw((70, 70))
-    assert torch.allclose(small, large[:, :, ::3, ::3], atol=1e-5)
-    wide = image.draw((24, 48))
-    assert wide.shape == (2, 3, 24, 48)
-
-
-def test_what_is_outside_of_the_mask_stays() -> None:
-    mask = torch.zeros(16, 20)
-    mask[4:9, 3:12] = 1
-    picture = torch.rand(3, 16, 20)
-    image = fv.MaskedImage(2, image=picture, mask=mask.numpy())
-    for leaf in image.parameters():
-        leaf.data += 0.3
-    assert torch.equal(image()[:, :, mask == 0], picture[:, mask == 0].expand(2, -1, -1))
-    assert (image()[:, :, mask == 1] != picture[:, mask == 1]).all()
-
-
-@pytest.mark.parametrize(("norm", "radius"), [("inf", 0.05), ("2", 1.5)])
-def test_a_ball_is_never_left(norm: str, radius: float) -> None:
-    picture = torch.rand(2, 3, 16, 20)
-    image = fv.BallImage(image=picture, radius=radius, norm=norm)
-    (leaf,) = image.parameters()
-    for scale in (0.0, 0.1, 10.0, 1e4):
-        leaf.data = scale * torch.randn(leaf.shape)
-        length = (image() - picture).flatten(1).norm(p=float(norm), dim=1)
-        assert (length <= radius * (1 + 1e-5)).all()
-
-
-def test_shared_images_share_their_coarse_parts() -> None:
-    image = fv.SharedImage(3, 32)
-    image.spectrum.data.zero_()
-    assert torch.equal(image()[0], image()[2])
-    assert image()[0].std() > 0
-    assert not torch.equal(image()[0], fv.SharedImage(3, 32, seed=1)()[0])
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: fv.MaskedImage(image=torch.rand(3, 8, 8), mask=torch.ones(1, 9, 8)), r"a picture of 8x8; expected"),
-        (lambda: fv.MaskedImage(image=torch.rand(3, 8, 8), mask=torch.zeros(1, 8, 8)), "no pixel moves"),
-        (lambda: fv.MaskedImage(2, image=torch.rand(3, 3, 8, 8), mask=torch.ones(1, 8, 8)), "one, or one each"),
-        (lambda: fv.BallImage(size=9, image=torch.rand(3, 8, 8)), "leave size out"),
-        (lambda: fv.BallImage(image=torch.rand(3, 8, 8), norm="1"), "'inf' or '2'"),
-        (lambda: fv.BallImage(image=torch.rand(3, 8, 8), radius=0), "radius"),
-        (lambda: fv.AlphaImage(1, 16, channels=6), "expected 1 or 3"),
-        (lambda: fv.AlphaImage(image=torch.rand(3, 8, 8)), r"expected \[4,H,W\]"),
-        (lambda: fv.PyramidImage(1, 16, levels=0), "levels=0"),
-        (lambda: fv.SharedImage(1, 16, factors=[0]), "factors"),
-    ],
-)
-def test_what_a_family_cannot_do_is_explained(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        make()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ EDGE = 3.0**0.5  # of the coordinates, which have a standard deviation of 1
 ATAN, ATAN_SQUARED = 0.67, 0.6  # scales of the two halves of the activation: Lucid's
 BIAS = 0.1  # standard deviation of the first biases
 MOST_HIDDEN = 512
+PART = 2**16  # pixels of an image whose hidden values are in memory together: about 250 MB with Lucid's layers
 
 
 @final
@@ -24,6 +25,9 @@ class CPPNImage(Parameterization):
     f has ``layers`` hidden layers of ``hidden`` units. Its activation is ``[atan(h) / 0.67, atan(h)^2 / 0.6]``, which
     doubles the channels. The leaves are its weights ``[N,out,in]`` and biases ``[N,out,1]``. The images are smooth, and
     the same weights draw them at any size: see ``draw``. A learning rate of about 0.005 suits them.
+
+    An image of more than 65,536 pixels is drawn in parts. The gradient draws each part again, so that the hidden values
+    of one part are in memory and not those of all pixels.
 
     Args:
         n: number of images.
@@ -67,12 +71,43 @@ class CPPNImage(Parameterization):
     def draw(self, size: Size) -> Tensor:
         """The same images at another size, ``[N,C,H,W]`` in (0,1): as large as one likes, or frames of a zoom."""
         height, width = height_width(size)
-        values = _coordinates(height, width, self.weights[0])  # [2,HW]
-        *hidden, (weight, bias) = zip(self.weights, self.biases, strict=True)
-        for w, b in hidden:
-            angle = torch.atan(w @ values + b)  # [N,hidden,HW]
-            values = torch.cat([angle / ATAN, angle.square() / ATAN_SQUARED], 1)
-        return torch.sigmoid(weight @ values + bias).unflatten(2, (height, width))
+        places, layers = _coordinates(height, width, self.weights[0]), list(zip(self.weights, self.biases, strict=True))
+        parts = places.chunk(-(-height * width // PART), 1)
+        draw = _draw_part if len(parts) == 1 else _draw_part_again
+        return torch.cat([draw(part, layers) for part in parts], 2).unflatten(2, (height, width))
+
+
+def _draw_part(places: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """The colours ``[N,C,P]`` at some places ``[2,P]``."""
+    values, (last, bias) = places, layers[-1]
+    for w, b in layers[:-1]:
+        angle = torch.atan(w @ values + b)  # [N,hidden,P]
+        values = torch.cat([angle / ATAN, angle.square() / ATAN_SQUARED], 1)
+    return torch.sigmoid(last @ values + bias)
+
+
+class _Again(torch.autograd.Function):
+    """``_draw_part`` without its hidden values: the gradient draws the part again.
+
+    It is not torch's checkpoint, which puts small objects between large ones, so that the freed memory is not used.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, places: Tensor, *leaves: Tensor) -> Tensor:
+        ctx.save_for_backward(places, *leaves)
+        return _draw_part(places, list(zip(leaves[::2], leaves[1::2], strict=True)))
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> Any:
+        places, *leaves = ctx.saved_tensors
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        with torch.enable_grad():
+            colours = _draw_part(places, list(zip(leaves[::2], leaves[1::2], strict=True)))
+        return None, *torch.autograd.grad(colours, leaves, *slopes)
+
+
+def _draw_part_again(places: Tensor, layers: list[tuple[Tensor, Tensor]]) -> Tensor:
+    return _Again.apply(places, *(leaf for layer in layers for leaf in layer))  # pyright: ignore[reportReturnType]
 
 
 def _coordinates(height: int, width: int, like: Tensor) -> Tensor:
