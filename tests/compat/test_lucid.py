@@ -247,6 +247,14 @@ def test_parameterizations_render(name: str, tiny: fv.TappedModel) -> None:
     assert np.array_equal(again[-1], last)
 
 
+def test_without_transforms_the_standard_ones_are_taken(tiny: fv.TappedModel) -> None:
+    options: dict[str, Any] = {"param_f": lambda: param.image(24), "thresholds": (2,), "use_fixed_seed": True}
+    usual = render.render_vis(tiny, "conv:1", verbose=False, **options)[0]
+    named = render.render_vis(tiny, "conv:1", transforms=transform.standard_transforms, verbose=False, **options)[0]
+    assert np.array_equal(usual, named)
+    assert not np.array_equal(usual, render.render_vis(tiny, "conv:1", transforms=[], verbose=False, **options)[0])
+
+
 def test_without_a_fixed_seed_each_call_is_another(tiny: fv.TappedModel) -> None:
     a, b = (render.render_vis(tiny, "conv:1", thresholds=[1], verbose=False)[0] for _ in range(2))
     assert not np.array_equal(a, b)

@@ -64,7 +64,8 @@ def render_vis(
         raise InvalidInput(f"param_f gave {show(image)}; expected images: param.image(128), param.to_valid_rgb(...)")
     goal = objectives.bind(objectives.as_objective(objective_f), tapped, image)
     made = render(
-        tapped, goal, image=image, transforms=None if transforms is None else transform.flatten(transforms),
+        tapped, goal, image=image,
+        transforms=transform.flatten(transform.standard_transforms if transforms is None else transforms),
         optimizer=Adam(0.05) if optimizer is None else optimizer, steps=steps[-1], snapshots=steps, seed=seed,
         runtime=Runtime(redirect=REDIRECTED if relu_gradient_override else 0), progress=verbose,
     )  # fmt: skip
