@@ -51,6 +51,19 @@ class Parameterization(nn.Module, ABC):
 Make: TypeAlias = Callable[..., Parameterization]  # of the number of images, their size, and options by name
 
 
+def make_part(of: Make, n: Any, size: Any = None, **options: Any) -> Parameterization:
+    """The parameterization inside another one, ``of(n, size, **options)``, checked to be one."""
+    if not callable(of):
+        raise InvalidInput(f"of={show(of)} was given; expected a parameterization's class, such as FourierImage")
+    try:
+        made = of(n, size, **options)
+    except TypeError as error:
+        raise InvalidInput(f"of={show(of)} makes no images: {error}; expected such as FourierImage") from error
+    if not isinstance(made, Parameterization):
+        raise InvalidInput(f"of={show(of)} made {show(made)}; expected a parameterization, such as FourierImage makes")
+    return made
+
+
 def check_images(image: Parameterization, channels: int) -> Tensor:
     """The images ``[N,channels,H,W]`` of a parameterization that keeps its contract; synchronises with the host.
 

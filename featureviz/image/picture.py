@@ -62,7 +62,7 @@ def as_tensor(picture: Picture, channels: int = 3, name: str = "picture") -> Ten
 
 def check_pictures(images: Picture, channels: int = 3, name: str = "images") -> Tensor:
     """One picture, or several, of any kind: ``[N,C,H,W]`` float32 in [0,1]."""
-    pictures = as_tensor(images, channels, name)
+    pictures = as_tensor(images, whole("channels", channels, 1, CHANNELS), name)
     return pictures if pictures.ndim == 4 else pictures[None]
 
 

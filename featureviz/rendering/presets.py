@@ -10,6 +10,7 @@ from featureviz.ascent.optimizers import Adam, LinearCooldown, Scheduled
 from featureviz.checks import STEPS as MOST_STEPS
 from featureviz.checks import whole
 from featureviz.image import MacoImage
+from featureviz.image.base import height_width
 from featureviz.transform.base import Transform
 from featureviz.transform.pixelwise import Noise
 from featureviz.transform.until import Until
@@ -89,8 +90,8 @@ def maco(steps: int = MACO_STEPS, size: int = 512) -> dict[str, Any]:
     torch.Size([1, 4, 64, 64])
     """
     return {
-        "image": MacoImage, "size": size, "steps": whole("steps", steps, 0, MOST_STEPS), "views": MACO_VIEWS,
-        "transforms": [Crop(0.05, 0.5), Noise(0.05)],
+        "image": MacoImage, "size": height_width(size), "steps": whole("steps", steps, 0, MOST_STEPS),
+        "views": MACO_VIEWS, "transforms": [Crop(0.05, 0.5), Noise(0.05)],
         "optimizer": Scheduled(_nadam, LinearCooldown(1.0, share=1.0, end=0.05)),
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featureviz.checks import entries, show
+from featureviz.checks import entries, flag, show
 from featureviz.errors import InvalidInput
 from featureviz.image.frequencies.backgrounds import Backgrounds, multiply_alpha
 from featureviz.rng import Rng
@@ -45,7 +45,8 @@ class Pipeline(nn.Module):
 
     def __init__(self, transforms: Iterable[nn.Module] | None = (), *, alpha: bool = False) -> None:
         super().__init__()
-        self.alpha, self.backgrounds = alpha, Backgrounds() if alpha else None
+        self.alpha = flag("alpha", alpha)
+        self.backgrounds = Backgrounds() if self.alpha else None
         given = list_transforms(transforms)
         try:
             self.transforms = nn.ModuleList(copy.deepcopy(given))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featureviz.checks import show, whole
 from featureviz.errors import InvalidInput
-from featureviz.image.base import CHANNELS, Make, Parameterization, Size
+from featureviz.image.base import CHANNELS, Make, Parameterization, Size, make_part
 from featureviz.image.frequencies.fourier import FourierImage
 from featureviz.image.picture import Picture, check_pictures
 
@@ -62,8 +62,8 @@ class AlphaImage(Parameterization):
             )
         parts = (None, None) if image is None else check_pictures(image, channels + 1, "image").split(channels, 1)
         own = [options if part is None else {**options, "image": part} for part in parts]
-        self.colour = of(n, size, channels=channels, seed=seed, image_ids=image_ids, **own[0])
-        self.opacity = of(n, size, channels=1, seed=seed ^ OTHER, image_ids=image_ids, **own[1])
+        self.colour = make_part(of, n, size, channels=channels, seed=seed, image_ids=image_ids, **own[0])
+        self.opacity = make_part(of, n, size, channels=1, seed=seed ^ OTHER, image_ids=image_ids, **own[1])
 
     def forward(self) -> Tensor:
         return torch.cat([self.colour(), self.opacity()], 1)

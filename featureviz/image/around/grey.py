@@ -8,7 +8,7 @@ from typing import Any, final
 from torch import Tensor
 
 from featureviz.checks import whole
-from featureviz.image.base import CHANNELS, Make, Parameterization, Size
+from featureviz.image.base import CHANNELS, Make, Parameterization, Size, make_part
 from featureviz.image.frequencies.fourier import FourierImage
 
 
@@ -40,7 +40,7 @@ class GreyImage(Parameterization):
     ) -> None:
         super().__init__()
         self.channels = whole("channels", channels, 1, CHANNELS)
-        self.grey = of(n, size, channels=1, seed=seed, image_ids=image_ids, **options)
+        self.grey = make_part(of, n, size, channels=1, seed=seed, image_ids=image_ids, **options)
 
     def forward(self) -> Tensor:
         return self.grey().expand(-1, self.channels, -1, -1)

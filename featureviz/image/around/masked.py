@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from featureviz.checks import show
 from featureviz.errors import InvalidInput
-from featureviz.image.base import Make, Parameterization, Size
+from featureviz.image.base import Make, Parameterization, Size, make_part
 from featureviz.image.frequencies.fourier import FourierImage
 from featureviz.image.picture import Picture, as_tensor, check_start
 
@@ -62,7 +62,9 @@ class MaskedImage(Parameterization):
         if not bool(region.any()):
             raise InvalidInput(f"mask={show(mask)} is 0 everywhere, so no pixel moves; expected 1 where pixels move")
         self.picture, self.mask = nn.Buffer(picture.contiguous()), nn.Buffer(region.clamp(0, 1))
-        self.moving = of(len(picture), image=picture, channels=channels, seed=seed, image_ids=image_ids, **options)
+        self.moving = make_part(
+            of, len(picture), image=picture, channels=channels, seed=seed, image_ids=image_ids, **options
+        )
 
     def forward(self) -> Tensor:
         return self.mask * self.moving() + (1 - self.mask) * self.picture

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from featureviz.checks import finite, wholes
 from featureviz.image import color
-from featureviz.image.base import SIDE, Parameterization, Size, check_shape, draw_noise, initial_rng
+from featureviz.image.base import Parameterization, Size, check_shape, draw_noise, initial_rng
 from featureviz.image.frequencies.fourier import frequency_scale, to_space
 
+COARSEST = 2**10  # pixels of a cell
 TOGETHER = 2**62  # stands for an image's number where all images share the numbers
 
 
@@ -53,7 +54,7 @@ class SharedImage(Parameterization):
         self.matrix, self.size = color.channels_matrix(decorrelate, channels), (height, width)
         self.scale = nn.Buffer(frequency_scale(height, width, finite("decay", decay, -4, 4)))
         self.spectrum = nn.Parameter(draw_noise((n, channels, *self.scale.shape, 2), sd, seed, image_ids))
-        self.factors = tuple(wholes("factors", factors, 1, SIDE))
+        self.factors = tuple(wholes("factors", factors, 1, COARSEST))
         rng = initial_rng(1, seed, [TOGETHER])
         self.offsets = [[int(rng.integers()) % factor for _ in range(2)] for factor in self.factors]
         self.shared = nn.ParameterList(  # a cell more than the image needs, to shift by

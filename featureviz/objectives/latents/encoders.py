@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from featureviz.checks import choice, entries, finite, instance, show, whole
+from featureviz.checks import choice, entries, finite, holds_numbers, instance, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.naming import quote_layer
 from featureviz.network.model import TappedModel, tapped
@@ -140,7 +140,9 @@ def directions(layer: str, array: Any, names: Sequence[str]) -> dict[str, Direct
 def _floats(name: str, values: Any) -> Tensor:
     try:
         tensor = torch.as_tensor(values, dtype=torch.float32).detach().cpu().clone()
-    except (TypeError, ValueError, RuntimeError) as error:
+        if not holds_numbers(tensor):
+            raise TypeError("it holds no plain real numbers")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise InvalidInput(f"{name}={show(values)} was given; expected numbers: {error}") from None
     if not bool(tensor.isfinite().all()):
         raise InvalidInput(f"{name} was given with numbers that are not finite in float32; expected finite ones")
