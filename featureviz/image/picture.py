@@ -68,7 +68,7 @@ def check_pictures(images: Picture, channels: int = 3, name: str = "images") -> 
 
 def check_start(image: Picture, n: int | None, channels: int, size: Size | None) -> Tensor:
     """The starting image, checked, as ``[n,channels,H,W]``; a single image is repeated n times."""
-    pictures = check_pictures(image, whole("channels", channels, 1, CHANNELS), "image").clamp(0, 1)
+    pictures = check_pictures(image, channels, "image").clamp(0, 1)
     given = (pictures.shape[-2], pictures.shape[-1])
     n, *_ = check_shape(len(pictures) if n is None else n, channels, given)
     if len(pictures) not in (1, n):
@@ -78,6 +78,17 @@ def check_start(image: Picture, n: int | None, channels: int, size: Size | None)
             f"image of {given[0]}x{given[1]} was given for size={show(size)}; leave size out or resize the image"
         )
     return pictures.expand(n, -1, -1, -1)
+
+
+def find_start(
+    image: Picture | None, n: int | None, channels: int, size: Size | None
+) -> tuple[Tensor | None, tuple[int, int, int, int]]:
+    """The picture to start from, if one is given, and the shape ``[n,channels,H,W]`` of the images."""
+    if image is None:
+        return None, check_shape(n, channels, size)
+    start = check_start(image, n, channels, size)
+    n, channels, height, width = start.shape
+    return start, (n, channels, height, width)
 
 
 def add_rest(images: Tensor, rest: Tensor | None) -> Tensor:

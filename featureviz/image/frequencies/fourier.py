@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from featureviz.checks import finite
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
-from featureviz.image.picture import Picture, add_rest, check_start
+from featureviz.image.base import Parameterization, Size, draw_noise
+from featureviz.image.picture import Picture, add_rest, find_start
 
 
 def frequency_scale(height: int, width: int, decay: float, device: torch.device | str = "cpu") -> Tensor:
@@ -79,8 +79,7 @@ class FourierImage(Parameterization):
         image: Picture | None = None,
     ) -> None:
         super().__init__()
-        start = None if image is None else check_start(image, n, channels, size)
-        n, channels, *sides = check_shape(n, channels, size) if start is None else start.shape
+        start, (n, channels, *sides) = find_start(image, n, channels, size)
         self.matrix = color.channels_matrix(decorrelate, channels)
         self.size = (sides[0], sides[1])
         self.scale = nn.Buffer(frequency_scale(*self.size, finite("decay", decay, -4, 4)))  # [H, W//2+1]

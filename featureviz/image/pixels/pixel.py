@@ -8,8 +8,8 @@ from typing import final
 from torch import Tensor, nn
 
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, check_shape, draw_noise
-from featureviz.image.picture import Picture, add_rest, check_start
+from featureviz.image.base import Parameterization, Size, draw_noise
+from featureviz.image.picture import Picture, add_rest, find_start
 
 
 @final
@@ -37,8 +37,7 @@ class PixelImage(Parameterization):
         image: Picture | None = None,
     ) -> None:
         super().__init__()
-        start = None if image is None else check_start(image, n, channels, size)
-        shape = check_shape(n, channels, size) if start is None else start.shape
+        start, shape = find_start(image, n, channels, size)
         self.matrix = color.channels_matrix(decorrelate, shape[1])
         drawn = draw_noise(shape, sd, seed, image_ids) if start is None else color.to_signal(start.cpu(), self.matrix)
         self.pixels = nn.Parameter(drawn)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from featureviz.checks import finite, whole
 from featureviz.image import color
-from featureviz.image.base import Parameterization, Size, check_shape, initial_rng
-from featureviz.image.picture import Picture, add_rest, check_start
+from featureviz.image.base import Parameterization, Size, initial_rng
+from featureviz.image.picture import Picture, add_rest, find_start
 
 MOST_LEVELS = 16
 
@@ -48,8 +48,7 @@ class PyramidImage(Parameterization):
         image: Picture | None = None,
     ) -> None:
         super().__init__()
-        start = None if image is None else check_start(image, n, channels, size)
-        n, channels, *sides = check_shape(n, channels, size) if start is None else start.shape
+        start, (n, channels, *sides) = find_start(image, n, channels, size)
         self.matrix, self.size = color.channels_matrix(decorrelate, channels), (sides[0], sides[1])
         shapes = [
             (channels, -(-sides[0] // 2**j), -(-sides[1] // 2**j))

@@ -37,7 +37,7 @@ class OtherGradients(TorchFunctionMode):
         x = args[0] if args else kwargs.get("input")
         if not isinstance(x, Tensor) or not x.requires_grad:
             return func(*args, **kwargs)
-        if func in _POOLINGS and self.kinds & {SMOOTH_POOLING, LINES}:
+        if func in _POOLINGS:  # of either kind
             return _pool(func, x, args[1:], {k: v for k, v in kwargs.items() if k != "input"})
         if func in _ACTIVATIONS and LINES in self.kinds:
             inplace = kwargs.pop("inplace", False) or func.__name__.endswith("_")

@@ -67,8 +67,11 @@ class Executor:
             self.running = prepared.running.twin()
         self.running.autocasts = self.half
         if self.compile and (self.running.alone or self.running.gradients):
-            why = "its views go through one at a time, because it mixes them or looks at their values"
-            why = "its gradients are other ones than its own" if self.running.gradients else why
+            why = (
+                "its gradients are other ones than its own"
+                if self.running.gradients
+                else "its views go through one at a time, because it mixes them or looks at their values"
+            )
             warn_uncompiled(model.name, why)
             self.compile = False
         if self.half and not self.fused:
