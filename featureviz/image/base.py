@@ -118,6 +118,20 @@ def height_width(size: Any) -> tuple[int, int]:
     return height, width
 
 
+def fit_size(size: Size | None, image: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image whose short side becomes ``size``; that pair, or its own size for None.
+
+    >>> fit_size(32, (64, 96)), fit_size((20, 30), (64, 96)), fit_size(None, (64, 96))
+    ((32, 48), (20, 30), (64, 96))
+    """
+    if size is None:
+        return image
+    if isinstance(size, int):
+        factor = size / min(image)
+        return round(image[0] * factor), round(image[1] * factor)
+    return height_width(size)
+
+
 def check_shape(n: int | None, channels: int, size: Size | None) -> tuple[int, int, int, int]:
     """(n, channels, height, width) of a batch that memory has room for; 1 image of 128 pixels by default."""
     n, channels = whole("n", 1 if n is None else n, 1), whole("channels", channels, 1, CHANNELS)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from featureviz.checks import SEEDS, finite, instance, show, whole
 from featureviz.errors import InvalidInput
+from featureviz.image.base import fit_size
 from featureviz.models.wrapping import wrap
 from featureviz.network.copies.gradients import LINES, SMOOTH_POOLING
 from featureviz.network.copies.private_copy import shared_copy
@@ -140,9 +141,6 @@ class _Ensemble(nn.Module):
 
 def _resized(x: Tensor, size: int | tuple[int, int] | None) -> Tensor:
     """``[M,C,H,W]`` at the size that a network wants: a short side, (height, width), or any."""
-    h, w = x.shape[-2:]
-    if isinstance(size, int):
-        size = round(h * size / min(h, w)), round(w * size / min(h, w))
-    if size is None or tuple(size) == (h, w):
-        return x
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+    own = (x.shape[-2], x.shape[-1])
+    wanted = fit_size(size, own)
+    return x if wanted == own else F.interpolate(x, wanted, mode="bilinear", align_corners=False, antialias=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featureviz.checks import entries, holds_numbers, instance, show, usable
 from featureviz.errors import InvalidInput, ModelError, unknown
-from featureviz.image.base import Size, check_shape, height_width
+from featureviz.image.base import Size, check_shape, fit_size, height_width
 from featureviz.image.picture import cover
 from featureviz.network.activations import Activations, Rows
 from featureviz.network.axes import IMAGE_AXES, Axes
@@ -122,12 +122,7 @@ class TappedModel(nn.Module):
 
     def input_size(self, image: tuple[int, int]) -> tuple[int, int]:
         """The size of the views of a (height, width) image: its short side becomes ``size``, if that is a number."""
-        if self.size is None:
-            return image
-        if isinstance(self.size, int):
-            factor = self.size / min(image)
-            return round(image[0] * factor), round(image[1] * factor)
-        return height_width(self.size)
+        return fit_size(self.size, image)
 
     def forward(self, x: Tensor, layers: Sequence[str], rows: Rows | None = None) -> Activations:
         """The activations of ``layers`` for ``[M,C,H,W]`` in [0,1]; stops at the last of them to run."""
