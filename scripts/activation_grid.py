@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from examples import find_examples
 from torch import Tensor
 
-import featureviz as fv
 from featureviz.files import check_writable, make_file_name
 from featureviz.image.base import Size
 from featureviz.lab import activation_grid, draw_sheet, read_picture, save_picture
@@ -26,15 +25,7 @@ from featureviz.options import add_model_options, load_model, positive_int, run_
 
 def read_photograph(path: str | None, size: Size, default: str = "astronaut.png") -> Tensor:
     """The picture at ``path``, or one of scikit-image, ``[3,H,W]`` of the given size."""
-    if path is None:
-        try:
-            import skimage  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise fv.FeaturevizError(
-                "scikit-image, which has a picture, is not installed; give --image, or pip install '.[scripts]'"
-            ) from error
-        path = str(Path(skimage.__path__[0]) / "data" / default)
-    return read_picture(path, size)
+    return read_picture(find_examples() / default if path is None else path, size)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

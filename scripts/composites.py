@@ -9,10 +9,10 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import torch
+from examples import find_examples
 from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 
-from featureviz.errors import FeaturevizError
 from featureviz.models.embedded import MEAN, SIZE, STD
 
 PHOTOS = ["/usr/share/wallpapers", "/usr/share/backgrounds", "textures", "skimage"]
@@ -33,16 +33,7 @@ def read_sources(folders: list[str], alpha: bool, held_out: bool) -> list[Image.
     """
     best: dict[str, tuple[int, Path]] = {}
     for folder in folders:
-        if folder == "skimage":
-            try:
-                import skimage  # pyright: ignore[reportMissingImports]
-            except ImportError:
-                raise FeaturevizError(
-                    "scikit-image, which has photographs, is not installed; pip install '.[scripts]'"
-                ) from None
-
-            folder = str(Path(skimage.__path__[0]) / "data")
-        for path in sorted(Path(folder).rglob("*")):
+        for path in sorted((find_examples() if folder == "skimage" else Path(folder)).rglob("*")):
             if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp") or path.is_symlink():
                 continue
             if "symbols" in path.parts:  # hundreds of black letters and signs, which would dominate

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from examples import find_examples
 
 import featureviz as fv
 from featureviz.files import write_bytes
@@ -51,13 +52,11 @@ def write_spectrum(args: argparse.Namespace) -> None:
 
 
 def default_photographs() -> list[Path]:
-    import skimage
-
-    examples = Path(skimage.__file__ or "").parent / "data"
+    examples = find_examples()
     paths = [WALLPAPERS / f"{name}.jpg" for name in PHOTOGRAPHS] + [examples / name for name in EXAMPLES]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        raise fv.FeaturevizError(f"no {missing[0]}: install lomiri-wallpapers-16.04 and scikit-image, or give --images")
+        raise fv.FeaturevizError(f"no {missing[0]}: install lomiri-wallpapers-16.04, or give --images")
     return [path for path in paths if min(read_picture(path).shape[1:]) >= CROP]
 
 
