@@ -76,7 +76,7 @@ class Recipe:
     def from_json(cls, entry: Any) -> Recipe:
         text = dict(instance("the recipe of a manifest", entry, dict))
         given = text.pop("given", None)
-        if text.get("preset") not in PRESETS or not isinstance(given, dict | None):
+        if text.get("preset") not in tuple(PRESETS) or not isinstance(given, dict | None):
             raise InvalidInput(f"the recipe of the manifest names no preset; expected one of {', '.join(PRESETS)}")
         if isinstance(given, dict) and not set(given) <= set(OPTIONS):
             raise InvalidInput(f"the recipe of the manifest has unknown options; expected some of {', '.join(OPTIONS)}")
@@ -102,8 +102,8 @@ def _describe(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in described.items():
         if "<lambda>" in str(value):
             raise InvalidInput(
-                f"{name} is a lambda, whose text does not tell what it does, so a gallery could not be resumed; give a"
-                " function with a name, or functools.partial"
+                f"{name} is a lambda, whose name does not tell what it does, so a gallery could not be resumed; give a"
+                " function with a name"
             )
         if re.search(r" at 0x[0-9a-f]+", str(value)):
             raise InvalidInput(

@@ -69,9 +69,9 @@ def open_index(folder: Path, *, write: bool = False) -> sqlite3.Connection:
     _check_file(path, write)
     with telling(path):
         if write:
-            return _checked(_connect(path, "rwc"), path, write)
+            return _checked(connect(path, "rwc", timeout=_WAIT), path, write)
         try:
-            return _checked(_connect(path, "ro"), path, write)
+            return _checked(connect(path, "ro", timeout=_WAIT), path, write)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_READONLY_ROLLBACK:
                 raise
@@ -102,27 +102,34 @@ def from_text(text: Any) -> Any:
         raise InvalidInput(f"the index holds {text!r:.80}, which is no JSON; {INDEX} is damaged: {_AGAIN}") from error
 
 
-def _check_file(path: Path, write: bool) -> None:
-    """An error if there is something that SQLite cannot open, or would wait for without end."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        if not write:
-            raise InvalidInput(f"{show_path(path)} is missing; the same command as before makes it again") from None
-        mode = stat.S_IFREG
-    except OSError as error:
-        raise InvalidInput(f"cannot read {show_path(path)}: {error.strerror}; give another folder") from error
-    if not stat.S_ISREG(mode):
-        raise InvalidInput(f"{show_path(path)} is not a regular file; remove it, or give another folder")
-    if len(os.fsencode(path.absolute())) > _LONGEST:
+def connect(path: Path, mode: str, **options: Any) -> sqlite3.Connection:
+    """SQLite's connection to a file of any name; the ``mode`` is ``"ro"`` or ``"rwc"``.
+
+    Raises:
+        InvalidInput: SQLite does not take such a long path.
+        sqlite3.Error: the file cannot be opened.
+    """
+    absolute = path.absolute()  # otherwise "file:x" is read as an address
+    if len(os.fsencode(absolute)) > _LONGEST:
         raise InvalidInput(
             f"the path {show_path(path)} has more than {_LONGEST} bytes, which SQLite does not take; give a folder with"
             " a shorter path"
         )
+    return sqlite3.connect(f"{absolute.as_uri()}?mode={mode}", uri=True, **options)
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_WAIT)
+def _check_file(path: Path, write: bool) -> None:
+    """An error if there is something that SQLite cannot open, or would wait for without end."""
+    try:
+        regular = stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        if not write:
+            raise InvalidInput(f"{show_path(path)} is missing; the same command as before makes it again") from None
+        regular = True
+    except OSError as error:
+        raise InvalidInput(f"cannot read {show_path(path)}: {error.strerror}; give another folder") from error
+    if not regular:
+        raise InvalidInput(f"{show_path(path)} is not a regular file; remove it, or give another folder")
 
 
 def _checked(connection: sqlite3.Connection, path: Path, write: bool) -> sqlite3.Connection:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from featureviz.errors import InvalidInput
 from featureviz.files import show_path
+from featureviz.gallery.store.index import connect
 
 LOCK = ".lock.sqlite"
 
@@ -23,7 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
         InvalidInput: another process, or another thread, holds it.
     """
     try:
-        connection = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None)
+        connection = connect(folder / LOCK, "rwc", timeout=0, isolation_level=None)
     except sqlite3.Error as error:
         raise _explain(folder, error) from error
     with closing(connection):
