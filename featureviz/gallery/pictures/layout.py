@@ -85,4 +85,6 @@ def arrange(sections: Sequence[Section], tile: tuple[int, int], columns: int | N
         raise InvalidInput(f"columns={columns} was given; {(WIDEST - left - margin) // (SMALLEST + gap)} have room")
     high = max(1, round(tile[0] * wide / tile[1]))
     width = left + columns * (wide + gap) - gap + margin
-    return Layout(max(width, NARROWEST) if captions else width, columns, (high, wide), left, margin, captions, near, gap)
+    return Layout(
+        max(width, NARROWEST) if captions else width, columns, (high, wide), left, margin, captions, near, gap
+    )

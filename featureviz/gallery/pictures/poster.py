@@ -12,7 +12,7 @@ from featureviz.checks import flag, show, whole
 from featureviz.errors import InvalidInput
 from featureviz.files import PathLike, check_path, show_path, write_bytes
 from featureviz.gallery.pictures.layout import Layout, arrange
-from featureviz.gallery.pictures.sections import Section, list_sections
+from featureviz.gallery.pictures.sections import PHOTOGRAPH, Section, list_sections
 from featureviz.gallery.pictures.words import fit_text, introduce, sign_off
 from featureviz.gallery.store.reading import Gallery
 from featureviz.image.picture import cover, read_picture
@@ -65,9 +65,10 @@ def poster(
     where = show_path(opened.folder)
     if not sections:
         raise InvalidInput(f"the gallery in {where} has no finished tile of these; render it first")
-    if photographs and not any(row.label == "photograph" for section in sections for row in section.rows):
+    if photographs and not any(row.label == PHOTOGRAPH for section in sections for row in section.rows):
         raise InvalidInput(f"the gallery in {where} has no photographs; render it with --images DIR, or leave them out")
-    tile = read_picture(next(iter(sections[0].rows[-1].files.values())))
+    first = next(row for row in sections[0].rows if row.label != PHOTOGRAPH)
+    tile = _read(next(iter(first.files.values())))
     columns = None if columns is None else whole("columns", columns, 1, 4096)
     layout = arrange(sections, (tile.shape[-2], tile.shape[-1]), columns, captions)
     head = introduce(chosen, photographs, note, layout.width - 2 * layout.margin) if captions else []
@@ -96,9 +97,7 @@ def _encode(picture: Tensor, path: Path) -> bytes:
     return data
 
 
-def _open_canvas(
-    layout: Layout, sections: Sequence[Section], head: Sequence[tuple[str, int]], target: Path
-) -> Canvas:
+def _open_canvas(layout: Layout, sections: Sequence[Section], head: Sequence[tuple[str, int]], target: Path) -> Canvas:
     foot = 12 + layout.margin if layout.captions else -layout.between  # a line; no space below a contact sheet
     height = layout.head_height(head) + sum(map(layout.height_of, sections)) + foot
     most = PIXELS // 4 // layout.width
@@ -149,11 +148,18 @@ def _draw_tile(canvas: Canvas, layout: Layout, file: Path | None, x: int, y: int
     if file is None:
         canvas.box(x, y, x + width, y + height, PALE)
         return
-    picture = read_picture(file)
+    picture = _read(file)
     if picture.shape[-2:] != (height, width):
         shape = _cover_shape(picture, width / height)
         picture = cover(picture[None], shape)[0]
     canvas.image(picture, x, y, width, height, shades=shades)
+
+
+def _read(file: Path) -> Tensor:
+    try:
+        return read_picture(file)
+    except InvalidInput as error:
+        raise InvalidInput(f"{error}; or run the gallery again, which renders only what is damaged") from error
 
 
 def _cover_shape(picture: Tensor, ratio: float) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from featureviz.gallery.store.reading import Gallery, StoredTile
 from featureviz.lab.draw.canvas import COOL, GREY, WARM, Color
 
 TONES = {1: WARM, -1: COOL}
+PHOTOGRAPH = "photograph"  # the label of a row
 
 
 @final
@@ -81,7 +82,7 @@ def _add_photographs(gallery: Gallery, group: Group, rows: dict[tuple[int, int],
             tops[example.sign].setdefault(unit, gallery.folder / example.photograph.file)
     signs = {sign for sign, _ in rows}
     above, below = (
-        {(sign, -1): Row("photograph", GREY, tops[sign])} if sign in signs and tops[sign] else {} for sign in (1, -1)
+        {(sign, -1): Row(PHOTOGRAPH, GREY, tops[sign])} if sign in signs and tops[sign] else {} for sign in (1, -1)
     )
     return above | rows | below
 

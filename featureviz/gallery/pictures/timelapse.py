@@ -95,10 +95,10 @@ def choose_steps(steps: int, every: int | None = None) -> list[int]:
 
 def _join(goal: Goal) -> Objective:
     """The goal as one objective; unlike those of ``fv.render``, entries of a list may be of several images."""
-    if not isinstance(goal, list | tuple):
-        return as_objective(goal)
-    goals = [as_objective(entry) for entry in goal]
-    return goals[0] if len(goals) == 1 else merge_per_image([one.select([i]) for one in goals for i in range(one.n)])
+    goals = list(goal) if isinstance(goal, list | tuple) else [goal]
+    if len(goals) < 2:
+        return as_objective(goals[0] if goals else [])
+    return merge_per_image([one.select([i]) for one in map(as_objective, goals) for i in range(one.n)])
 
 
 def _draw(images: Tensor, columns: int | None) -> np.ndarray:

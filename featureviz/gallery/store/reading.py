@@ -12,8 +12,8 @@ from featureviz.files import PathLike, check_path, make_file_name
 from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.planning.plan import MANIFEST, Plan
 from featureviz.gallery.planning.tile import Tile
-from featureviz.gallery.store.inline import draw_inline
 from featureviz.gallery.store.index import INDEX, from_text, open_index, telling, to_text
+from featureviz.gallery.store.inline import draw_inline
 
 PHOTOGRAPHS = "photographs"
 
