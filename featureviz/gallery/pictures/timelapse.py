@@ -65,7 +65,7 @@ def timelapse(
     needed = len(wanted) * goal.n * model.channels * height * width * 4
     if needed > BYTES:
         raise InvalidInput(
-            f"{len(wanted)} frames of {goal.n} images need {needed / 1e9:.1f} GB; expected at most {BYTES / 1e9:.1f} GB:"
+            f"{len(wanted)} frames of {goal.n} images need {needed / 1e9:.1f} GB; expected at most {BYTES / 1e9:.1f}:"
             " give fewer units, a smaller size, or a larger every="
         )
     check_writable(target.parent)

@@ -16,14 +16,14 @@ def introduce(gallery: Gallery, photographs: bool, note: str, width: float) -> l
     verbs = {1: "opens", -1: "closes"} if kinds == {GATE} else {1: "excites", -1: "suppresses"}
     what = " and ".join(verbs[sign] for sign in sorted(signs, reverse=True))
     noun = nouns[kinds.pop()] if len(kinds) == 1 else "units"
-    title = f"What {what} {'the ' if signs else ''}{noun} of {plan.model}"
+    title = _write_out(f"What {what} the {noun} of {plan.model}")
     lines = [
         f"Each picture was made by {plan.recipe.text.get('steps')} steps of gradient ascent. The bold number is that of"
         f" the unit. {_explain_values(gallery)}{_explain_photographs(gallery, photographs)}"
     ]
     tiles = gallery.tiles()
     if not all(stored.figures.get("moved", True) for stored in tiles):
-        lines.append("No step changed a picture that is all grey: no gradient reaches its unit.")
+        lines.append("A picture that is all grey was changed by no step: no gradient reaches its unit.")
     if len(tiles) < len(plan):
         lines.append(f"{len(tiles):,} of {len(plan):,} pictures are finished.")
     lines += [note] if note else []
@@ -34,20 +34,20 @@ def introduce(gallery: Gallery, photographs: bool, note: str, width: float) -> l
 
 def sign_off(gallery: Gallery) -> str:
     """Versions and recipe, for the foot."""
-    text, run = gallery.plan.recipe.text, gallery.about.get("run", {})
-    height, width = text.get("size", ("?", "?"))
+    recipe, run = gallery.plan.recipe, gallery.about.get("run", {})
+    height, width = recipe.text.get("size", ("?", "?"))
     versions = ", ".join(f"{name} {run[name].partition('+')[0]}" for name in ("featureviz", "torch") if name in run)
-    return f"{versions and versions + '; '}recipe {gallery.plan.recipe.preset}: {text.get('steps')} steps, {height} x {width} px"
+    how = f"recipe {recipe.preset}: {recipe.text.get('steps')} steps, {height} x {width} px"
+    return f"{versions}; {how}" if versions else how
 
 
 def fit_text(text: str, size: int, width: float) -> str:
     """The text on one line, printable, shortened in its middle until it is at most ``width`` pixels wide.
 
     >>> fit_text("a" * 100, 13, 100)
-    'aaaaaa...aaa'
+    'aaaaaaaa...aaaa'
     """
-    text = " ".join(text.encode(errors="backslashreplace").decode().split())
-    text = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)[:1000]
+    text = _write_out(text)
     kept = len(text)
     while kept > 1 and measure_text(shorten(text, kept), size) > width:
         kept = min(kept - 1, round(kept * 0.95))
@@ -65,6 +65,12 @@ def wrap_text(text: str, size: int, width: float) -> list[str]:
         else:
             lines.append(word)
     return lines
+
+
+def _write_out(text: str) -> str:
+    """The text on one line, with what cannot be printed as numbers."""
+    text = " ".join(text.encode(errors="backslashreplace").decode().split())
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)[:1000]
 
 
 def _explain_values(gallery: Gallery) -> str:

@@ -76,7 +76,8 @@ def test_every_format_keeps_frames_times_and_colours(suffix: str, most: float) -
 @pytest.mark.parametrize("size", [(16, 20), (15, 21)])
 def test_a_video_plays_everywhere(size: tuple[int, int], tiny: fv.TappedModel, tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    path = timelapse(tiny, ["conv:1", "conv:2"], tmp_path / "a.mp4", fps=10, columns=2, **Q | {"size": size})
+    options: dict[str, Any] = Q | {"size": size}
+    path = timelapse(tiny, ["conv:1", "conv:2"], tmp_path / "a.mp4", fps=10, columns=2, **options)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -85,7 +86,7 @@ def test_a_video_plays_everywhere(size: tuple[int, int], tiny: fv.TappedModel, t
     height, width = size[0], 2 * size[1] + 4
     assert frames[0].shape == (height + height % 2, width + width % 2, 3)
     assert len(frames) == 7 + 15
-    made = fv.render(tiny, ["conv:1", "conv:2"], **Q | {"size": size}).images
+    made = fv.render(tiny, ["conv:1", "conv:2"], **options).images
     shown = frames[-1][:height, : size[1]].astype(int)
     assert np.abs(shown - to_pixels(made[0])).mean() < 24  # a quarter of the colours of a picture of 16 pixels
     assert np.abs(shown.mean((0, 1)) - to_pixels(made[0]).mean((0, 1))).max() < 4
