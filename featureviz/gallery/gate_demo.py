@@ -11,8 +11,8 @@ from typing import Any
 from featureviz.files import write_json
 from featureviz.gallery.cards.card_report import describe_gate
 from featureviz.gallery.cards.entry import choose_gates
-from featureviz.gallery.folder import PAGE, REPORT, clear_folder, prepare_folder
-from featureviz.gallery.site.pages import write_page
+from featureviz.gallery.folder import PAGE, REPORT, STYLE, clear_folder, prepare_folder
+from featureviz.gallery.site.pages import write_assets, write_page
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image import FourierImage
 from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_gates
@@ -59,6 +59,7 @@ def render_demo(
                 raise
             cut_short = True
     clear_folder(folder)
+    write_assets(folder, STYLE)
     entries = [_write_pair(folder, *pair) for pair in pairs]
     write_sheet(folder, [rendering.images[row + i] for _, rendering, row in pairs for i in range(2)], columns=6)
     seconds = round(time.perf_counter() - started, 1)

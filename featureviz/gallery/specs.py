@@ -16,8 +16,8 @@ from torch import Tensor
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput
 from featureviz.files import write_json
-from featureviz.gallery.folder import PAGE, REPORT, clear_folder, prepare_folder
-from featureviz.gallery.site.pages import write_page
+from featureviz.gallery.folder import PAGE, REPORT, STYLE, clear_folder, prepare_folder
+from featureviz.gallery.site.pages import write_assets, write_page
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image.picture import is_picture
 from featureviz.image.start import Start, start_images
@@ -105,6 +105,7 @@ def render_specs(
     tiles = _render_tiles(model, singles, batch, best_of, options)
     cut_short = any(rendering.interrupted for rendering, _ in tiles.values())
     clear_folder(folder)
+    write_assets(folder, STYLE)
     entries = [_write_entry(folder, i, singles, *tile) for i, tile in tiles.items()]
     write_sheet(folder, [rendering.on_white()[row] for rendering, row in tiles.values()])
     recipe = next(iter(tiles.values()))[0].recipe

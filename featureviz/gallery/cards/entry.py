@@ -13,8 +13,8 @@ import torch
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.files import check_writable, write_json
 from featureviz.gallery.cards.card_report import write_tiles
-from featureviz.gallery.folder import PAGE, REPORT, clear_folder, prepare_folder
-from featureviz.gallery.site.pages import write_page
+from featureviz.gallery.folder import PAGE, REPORT, STYLE, clear_folder, prepare_folder
+from featureviz.gallery.site.pages import write_assets, write_page
 from featureviz.gallery.site.words import describe_versions
 from featureviz.lab.effects.ablation import GateAblator
 from featureviz.lab.gates.card import GateCard, check_gates, check_statistics, make_cards
@@ -104,6 +104,7 @@ def _write_cards(folder: Path, model: TappedModel, cards: Iterable[GateCard], ru
         for card in cards:
             if not entries:
                 clear_folder(folder)
+                write_assets(folder, STYLE)
             entries.append(write_tiles(folder, model, card))
             write_page(folder / entries[-1]["page"], "gate_card.html", e=entries[-1], footer=footer)
             write_json(folder / REPORT, {**run, "gates": entries})

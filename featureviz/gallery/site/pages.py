@@ -11,13 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined  # torch depen
 from markupsafe import Markup
 
 from featureviz.files import write_bytes
-from featureviz.gallery.folder import STYLE
 from featureviz.gallery.site import words
-from featureviz.gallery.site.plot_axis import PlotAxis
+from featureviz.gallery.site.plot_axis import PlotAxis, draw_polyline
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 HERE = Path(__file__).parent
-SCRIPT = "assets/gallery.js"
 POLICY = (
     "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; frame-src 'self';"
     " base-uri 'none'; form-action 'none'"
@@ -33,7 +31,7 @@ def load_templates() -> Environment:
     )  # fmt: skip
     found.globals |= {"PlotAxis": PlotAxis, "OPEN": OPEN, "SHUT": SHUT, "policy": POLICY}
     found.filters |= {
-        "mean": fmean, "median": median, "minus": words.with_minus, "signed": words.format_signed,
+        "polyline": draw_polyline, "mean": fmean, "median": median, "minus": words.with_minus, "signed": words.format_signed,
         "figure": words.format_figure, "share": words.format_share, "percentile": words.format_percentile,
         "standing": words.describe_percentile, "unseen": words.describe_unseen, "distance": words.describe_distance, "versions": words.describe_versions,
     }  # fmt: skip
@@ -45,8 +43,13 @@ def _finish(value: Any) -> Any:
     return words.make_visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def write_page(path: Path, template: str, **content: Any) -> Path:
-    """Write a page from a template, and the style beside it."""
-    write_bytes(path, load_templates().get_template(template).render(content).encode())
-    write_bytes(path.parent / STYLE, (HERE / STYLE).read_bytes())
+def write_page(path: Path, template: str, root: str = "", **content: Any) -> Path:
+    """Write a page from a template; ``root`` leads from the page to the folder with the assets."""
+    write_bytes(path, load_templates().get_template(template).render(content, root=root).encode())
     return path
+
+
+def write_assets(folder: Path, *names: str) -> None:
+    """Write the style, or the script, that pages in ``folder`` link to."""
+    for name in names:
+        write_bytes(folder / name, (HERE / name).read_bytes())

@@ -52,3 +52,16 @@ class PlotAxis:
         step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [round(i * step, 10) + 0.0 for i in range(first, last + 1)]
+
+
+def draw_polyline(values: Sequence[float], low: float, high: float, *, most: int = 100) -> str:
+    """The points of a line through ``values``, in a frame of 100 by 40; at most about ``most`` of them.
+
+    >>> draw_polyline([0.0, 1.0, 2.0], 0.0, 2.0)
+    '0,39 50,20 100,1'
+    """
+    axis, step = PlotAxis(low, high if high > low else low + 1), max(1, len(values) // most)
+    return " ".join(
+        f"{100 * i / (len(values) - 1):.4g},{39 - 0.38 * axis.percent(value):.4g}"
+        for i, value in enumerate(values) if i % step == 0 or i == len(values) - 1
+    )  # fmt: skip

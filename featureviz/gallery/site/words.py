@@ -58,15 +58,15 @@ def format_percentile(percentile: float) -> str:
     return f"{min(max(percentile, 0.1), 99.9):.1f}" if 0 < percentile < 100 else f"{percentile:.0f}"
 
 
-def describe_percentile(percentile: float) -> str:
+def describe_percentile(percentile: float, noun: str = "natural picture") -> str:
     """A percentile among natural pictures in words.
 
     >>> describe_percentile(99.87), describe_percentile(100)
     ('percentile 99.9 of natural pictures', 'above every natural picture')
     """
     if 0 < percentile < 100:
-        return f"percentile {format_percentile(percentile)} of natural pictures"
-    return f"{'above' if percentile >= 100 else 'below'} every natural picture"
+        return f"percentile {format_percentile(percentile)} of {noun}s"
+    return f"{'above' if percentile >= 100 else 'below'} every {noun}"
 
 
 def describe_unseen(unseen: Mapping[str, float]) -> str:
