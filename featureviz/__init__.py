@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from featureviz import checks, lab, nn, transform
+from featureviz import checks, gallery, lab, nn, transform
 from featureviz.ascent.ascent import Ascent
 from featureviz.ascent.optimizers import Adam, LinearCooldown, Scheduled
 from featureviz.ascent.runtime import Runtime
@@ -66,8 +66,8 @@ __all__ = [  # noqa: RUF022 - in the order of the README
     # what if: interventions and gradients
     "clamp", "scale", "shift", "mean_ablate", "resample", "stop_gradient", "redirected",
     "smoothed_pooling", "linearised", "noisy_weights", "ensemble",
-    # the laboratory, and layers for networks of one's own
-    "lab", "nn",
+    # galleries of whole networks, the laboratory, and layers for networks of one's own
+    "gallery", "lab", "nn",
     # the engine, for loops of one's own
     "Activations", "Ascent", "Executor", "Rng", "Rows",
     # errors, and the checks of arguments that raise them

@@ -133,8 +133,10 @@ def check_writable(folder: PathLike) -> Path:
     return path
 
 
-def make_file_name(text: str, suffix: str = ".png") -> str:
+def make_file_name(text: str, suffix: str = ".png", *, key: str = "") -> str:
     """A file's name for ``text``: what can be read of it, and a hash, so that two texts never have the same name.
+
+    Two names of the same text differ if their ``key`` does, which is in the hash alone.
 
     >>> make_file_name("-gate:features.12.block.2:17")
     'minus-gate-features.12.block.2-17-bd4d278e21.png'
@@ -142,7 +144,7 @@ def make_file_name(text: str, suffix: str = ".png") -> str:
     False
     """
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"^-", "minus ", text)).strip("-.")[:_READABLE].rstrip("-.")
-    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_HASH]
+    digest = hashlib.sha256(f"{text}{key}".encode(errors="surrogatepass")).hexdigest()[:_HASH]
     return f"{readable}-{digest}{suffix}".lstrip("-")
 
 

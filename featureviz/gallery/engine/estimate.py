@@ -1,0 +1,64 @@
+"""How long a plan takes, measured by a few steps of a few batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from featureviz.gallery.engine.batch import render_batch
+from featureviz.gallery.planning.plan import Plan
+from featureviz.gallery.planning.tile import Tile
+from featureviz.network.model import TappedModel, tapped
+from featureviz.rendering.shards import Devices
+
+MEASURED = 5  # batches; the others are between them
+FEW, MORE = 2, 6  # steps
+
+
+@final
+@dataclass(frozen=True)
+class Estimate:
+    """The seconds that a plan takes on this machine, and the bytes of its tiles."""
+
+    tiles: int
+    seconds: float
+    bytes: int
+
+    def __str__(self) -> str:
+        hours, minutes = divmod(round(self.seconds / 60), 60)
+        last = f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{self.seconds:.0f} s"
+        return f"{self.tiles:,} tiles, about {last} and {self.bytes / 1e6:,.0f} MB"
+
+
+def estimate(plan: Plan, model: TappedModel, *, device: Devices = None) -> Estimate:
+    """Render a few steps of at most five batches, from the first layer to the last, and extend them to the plan.
+
+    A batch takes a + b steps seconds. Both are measured, by 2 and by 6 steps, and the batches between those that are
+    measured get values between theirs. Nothing is written.
+    """
+    model, batches = tapped(model), plan.batches()
+    if not batches:
+        return Estimate(0, 0.0, 0)
+    options = plan.recipe.options | {"device": device}
+    chosen = sorted({round(i) for i in np.linspace(0, len(batches) - 1, MEASURED)})
+    seconds, sizes = zip(*(_measure(model, batches[i], options) for i in chosen), strict=True)
+    of_tile = np.interp(range(len(batches)), chosen, seconds)
+    lengths = [len(tiles) for tiles in batches]
+    return Estimate(len(plan), float(np.dot(of_tile, lengths)), round(float(np.mean(sizes)) * len(plan)))
+
+
+def _measure(model: TappedModel, tiles: Sequence[Tile], options: dict[str, Any]) -> tuple[float, float]:
+    """Seconds and bytes of a tile, if it is rendered with its batch."""
+    times = list[float]()
+    made = render_batch(model, tiles, options | {"steps": 1})  # what only the first render of a layer does
+    for steps in (FEW, MORE):
+        started = time.perf_counter()
+        made = render_batch(model, tiles, options | {"steps": steps})
+        times.append(time.perf_counter() - started)
+    step = max(0.0, (times[1] - times[0]) / (MORE - FEW))
+    whole = times[0] + step * (options["steps"] - FEW)
+    return whole / len(tiles), sum(len(tile.png) for tile in made) / len(made)

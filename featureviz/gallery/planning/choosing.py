@@ -1,0 +1,120 @@
+"""Which layers, blocks and units a gallery shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from torch import nn
+
+from featureviz.checks import wholes
+from featureviz.errors import InvalidInput, ModelError, unknown
+from featureviz.gallery.planning.tile import CHANNEL, GATE, KINDS
+from featureviz.network.model import TappedModel
+from featureviz.network.survey.survey import Layer
+
+ALL = "all"  # in place of a list of names
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+@final
+@dataclass(frozen=True)
+class Group:
+    """The units of a layer, or the gates of a block, of which a gallery shows some.
+
+    ``type`` is the class of the module or the kind of the block, ``count`` how many units there are, ``shape`` the
+    shape of the layer's output for one image.
+    """
+
+    kind: str
+    layer: str
+    type: str
+    count: int
+    shape: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "layer": self.layer, "type": self.type, "count": self.count, "shape": self.shape}
+
+    @classmethod
+    def from_json(cls, entry: Any) -> Group:
+        """The group of ``to_json``; anything else raises ``InvalidInput``."""
+        try:
+            group = cls(**{**entry, "shape": tuple(entry["shape"])})
+        except (TypeError, KeyError):
+            raise InvalidInput("a layer of the manifest has not the fields kind, layer, type, count, shape") from None
+        texts, numbers = (group.layer, group.type), (group.count, *group.shape)
+        if group.kind not in KINDS or not all(isinstance(t, str) for t in texts):
+            raise InvalidInput(f"{entry} is no layer of a manifest")
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            raise InvalidInput(f"{entry} is no layer of a manifest")
+        return group
+
+
+def choose_groups(model: TappedModel, layers: Sequence[str] | str, gates: Sequence[str] | str) -> list[Group]:
+    """The layers and blocks that are asked for, in the order in which the network runs them, blocks last in a layer.
+
+    ``"all"`` stands for the main layers (``list_main_layers``) or for all blocks with a gate for each channel.
+
+    Raises:
+        UnknownName: there is no such layer or block.
+        InvalidInput: a layer has no units.
+        ModelError: the network has nothing of the kind that is asked for.
+    """
+    rows = {row.name: row for row in model.layers()}
+    if isinstance(layers, str):
+        layers = list_main_layers(model, list(rows.values())) if layers == ALL else [layers]
+    if isinstance(gates, str):
+        gates = _list_blocks(model) if gates == ALL else [gates]
+    found = [_describe_layer(model, rows, name) for name in dict.fromkeys(layers)]
+    for name in dict.fromkeys(gates):
+        site = model.gates[name]
+        shape = rows[site.name].shape if site.name in rows else ()
+        found.append(Group(GATE, site.name, site.kind, site.channels, shape))
+    order = list(rows)
+    return sorted(found, key=lambda g: (order.index(g.layer) if g.layer in order else len(order), KINDS.index(g.kind)))
+
+
+def choose_units(group: Group, units: Sequence[int] | None) -> list[int]:
+    """All units of a group, or those of ``units`` that it has: an error if it has none of them."""
+    if units is None:
+        return list(range(group.count))
+    chosen = [unit for unit in dict.fromkeys(wholes("units", units)) if unit < group.count]
+    if not chosen:
+        raise InvalidInput(f"units {list(units)[:8]} were asked for; {group.layer!r} has 0 to {group.count - 1}")
+    return chosen
+
+
+def list_main_layers(model: TappedModel, rows: Sequence[Layer]) -> list[str]:
+    """The layers of the network's main path: convolutions, linear layers and blocks, but not what is inside a block.
+
+    A block is a module that is no plain container (Sequential, ModuleList, ModuleDict). Layers without weights, such
+    as activations and pooling, and norms are left out: they show the units of the layer before them.
+    """
+    weighted = {name for name, module in _walk(model.net) if any(weights.ndim > 1 for weights in module.parameters())}
+    return [row.name for row in rows if row.name in weighted and row.units]
+
+
+def _walk(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    for name, child in module.named_children():
+        inner = f"{path}.{name}".removeprefix(".")
+        if type(child) in _CONTAINERS:
+            yield from _walk(child, inner)
+        else:
+            yield inner, child
+
+
+def _list_blocks(model: TappedModel) -> list[str]:
+    blocks = list(model.gates.channelwise)
+    if not blocks:
+        raise ModelError(f"{model.name} has no squeeze-and-excitation gates; render its layers instead (--layers)")
+    return blocks
+
+
+def _describe_layer(model: TappedModel, rows: dict[str, Layer], name: str) -> Group:
+    if name not in rows:
+        raise unknown("layer", name, rows, "`fv.layers(model)` lists them.")
+    row = rows[name]
+    if not row.units:
+        raise InvalidInput(f"layer {name!r} of {model.name} has no channels that can be told from positions: {row}")
+    return Group(CHANNEL, name, row.type, row.units, row.shape)
