@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from featureviz.files import write_bytes
 from featureviz.gallery.site import words
-from featureviz.gallery.site.plot_axis import PlotAxis, draw_polyline
+from featureviz.gallery.site.plot_axis import PlotAxis, draw_bars, draw_polyline
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 
 HERE = Path(__file__).parent
@@ -31,7 +31,7 @@ def load_templates() -> Environment:
     )  # fmt: skip
     found.globals |= {"PlotAxis": PlotAxis, "OPEN": OPEN, "SHUT": SHUT, "policy": POLICY}
     found.filters |= {
-        "polyline": draw_polyline, "mean": fmean, "median": median, "minus": words.with_minus, "signed": words.format_signed,
+        "bars": draw_bars, "polyline": draw_polyline, "mean": fmean, "median": median, "minus": words.with_minus, "signed": words.format_signed,
         "figure": words.format_figure, "share": words.format_share, "percentile": words.format_percentile,
         "standing": words.describe_percentile, "unseen": words.describe_unseen, "distance": words.describe_distance, "versions": words.describe_versions,
     }  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 
 @final
@@ -52,6 +52,21 @@ class PlotAxis:
         step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [round(i * step, 10) + 0.0 for i in range(first, last + 1)]
+
+
+def draw_bars(axis: PlotAxis, bins: Mapping[str, Any], height: int) -> str:
+    """The bars of a histogram as the path of an SVG, in a frame of 100 by ``height``; a rare bin is still visible.
+
+    >>> draw_bars(PlotAxis(0, 2), {"start": 0.0, "width": 1.0, "counts": [4, 0, 8]}, 10)
+    'M0 10v-5h49.8v5zM100 10v-10h0.4v10z'
+    """
+    drawn, most = [], max(bins["counts"])
+    for i, count in enumerate(bins["counts"]):
+        if count:
+            left, right = (axis.percent(bins["start"] + k * bins["width"]) for k in (i, i + 1))
+            tall = max(height * count / most, 1.5)
+            drawn.append(f"M{left:g} {height}v-{tall:.4g}h{max(right - left - 0.2, 0.4):.4g}v{tall:.4g}z")
+    return "".join(drawn)
 
 
 def draw_polyline(values: Sequence[float], low: float, high: float, *, most: int = 100) -> str:

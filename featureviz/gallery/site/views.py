@@ -37,6 +37,12 @@ class Picture:
         """What it does to its unit."""
         return "excites" if self.sign > 0 else "suppresses"
 
+    @property
+    def unseen(self) -> dict[str, float]:
+        """The unit's values on kinds of views that no ascent uses."""
+        scores = self.figures.get("unseen") or {}
+        return {kind: self.sign * score for kind, score in scores.items() if score is not None}
+
 
 @final
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Unit:
         """The other pictures of a sign."""
         return [p for p in self.pictures if p.sign == sign and p.variant > 0]
 
-    @property
+    @cached_property
     def signs(self) -> list[int]:
         """The signs of which the plan has pictures."""
         return sorted(set(self.planned), reverse=True)
@@ -130,15 +136,15 @@ class Layer:
     def by_number(self) -> dict[int, Unit]:
         return {unit.number: unit for unit in self.units}
 
-    @property
+    @cached_property
     def planned(self) -> int:
         return sum(len(unit.planned) for unit in self.units)
 
-    @property
+    @cached_property
     def done(self) -> int:
         return sum(len(unit.pictures) for unit in self.units)
 
-    @property
+    @cached_property
     def signs(self) -> list[int]:
         """The signs of its pictures."""
         return sorted({sign for unit in self.units for sign in unit.signs}, reverse=True)
