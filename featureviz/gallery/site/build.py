@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from featureviz.errors import InvalidInput
 from featureviz.files import PathLike, check_writable, is_made_name, show_path, write_bytes
@@ -17,6 +17,8 @@ from featureviz.gallery.site.words import make_visible
 from featureviz.gallery.store.reading import Gallery
 
 SCRIPT, SEARCH, COMPARE = "assets/gallery.js", "assets/search.js", "compare.html"
+
+T = TypeVar("T")
 
 
 def build_site(folder: PathLike) -> Path:
@@ -45,14 +47,14 @@ def build_site(folder: PathLike) -> Path:
     return write_page(out / PAGE, "overview.html", **common)
 
 
-def with_neighbours(items: Any) -> Iterator[tuple[Any, Any, Any]]:
+def with_neighbours(items: Sequence[T]) -> Iterator[tuple[T | None, T, T | None]]:
     """Each item between the one before and the one after; None where there is none.
 
     >>> list(with_neighbours("ab"))
     [(None, 'a', 'b'), ('a', 'b', None)]
     """
-    padded = [None, *items, None]
-    yield from zip(padded, padded[1:], padded[2:], strict=False)
+    for i, item in enumerate(items):
+        yield items[i - 1] if i else None, item, items[i + 1] if i + 1 < len(items) else None
 
 
 def _list_names(atlas: Atlas) -> bytes:

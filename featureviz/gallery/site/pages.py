@@ -31,9 +31,10 @@ def load_templates() -> Environment:
     )  # fmt: skip
     found.globals |= {"PlotAxis": PlotAxis, "OPEN": OPEN, "SHUT": SHUT, "policy": POLICY}
     found.filters |= {
-        "bars": draw_bars, "polyline": draw_polyline, "mean": fmean, "median": median, "minus": words.with_minus, "signed": words.format_signed,
-        "figure": words.format_figure, "share": words.format_share, "percentile": words.format_percentile,
-        "standing": words.describe_percentile, "unseen": words.describe_unseen, "distance": words.describe_distance, "versions": words.describe_versions,
+        "bars": draw_bars, "polyline": draw_polyline, "mean": fmean, "median": median, "minus": words.with_minus,
+        "signed": words.format_signed, "figure": words.format_figure, "share": words.format_share,
+        "percentile": words.format_percentile, "standing": words.describe_percentile, "unseen": words.describe_unseen,
+        "distance": words.describe_distance, "versions": words.describe_versions,
     }  # fmt: skip
     return found
 

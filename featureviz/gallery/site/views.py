@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.planning.tile import GATE
 from featureviz.gallery.site.plot_axis import PlotAxis
 from featureviz.gallery.store.reading import Example
 from featureviz.lab.statistics.measuring import OPEN, SHUT
+
+T = TypeVar("T")
+
+
+def spread_evenly(items: Sequence[T], count: int) -> list[T]:
+    """At most ``count`` of the items, evenly over their order.
+
+    >>> spread_evenly("abcdef", 3)
+    ['a', 'c', 'e']
+    """
+    return [items[i * len(items) // count] for i in range(count)] if len(items) > count else list(items)
 
 
 @final
@@ -156,8 +167,7 @@ class Layer:
 
     def sample(self, count: int) -> list[Unit]:
         """At most ``count`` units with a picture, evenly over the layer."""
-        shown = [unit for unit in self.units if unit.pictures]
-        return [shown[i * len(shown) // count] for i in range(count)] if len(shown) > count else shown
+        return spread_evenly([unit for unit in self.units if unit.pictures], count)
 
     def beyond(self, sign: int) -> tuple[int, int] | None:
         """How many first pictures go beyond all photographs, and of how many; None without photographs."""

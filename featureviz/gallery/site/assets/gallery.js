@@ -26,8 +26,8 @@
       unit: (a, b) => a.dataset.unit - b.dataset.unit,
       name: (a, b) => names.compare(a.dataset.name, b.dataset.name),
     };
-    for (const key of ["excites", "suppresses", "spread"])
-      orders[key] = (a, b) => number(b, key) - number(a, key) || orders.unit(a, b);
+    for (const { value: key } of tools.sort.options)
+      orders[key] ??= (a, b) => number(b, key) - number(a, key) || orders.unit(a, b);
 
     function test(text) {
       const range = /^\s*(\d+)\s*-\s*(\d+)\s*$/.exec(text);
@@ -225,7 +225,7 @@
   });
   const sheet = $(".sheet");
   if (sheet) startSheet(sheet, $(".tools"));
-  const openSearch = startSearch();
+  const openSearch = $("#find") ? startSearch() : () => {};
   const openers = { find: () => openSearch(), help: () => $("#help").showModal() };
   for (const button of $$("[data-opens]")) {
     button.hidden = false;
