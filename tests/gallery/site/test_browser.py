@@ -31,6 +31,15 @@ def tab(browser: Any) -> Iterator[Any]:
         yield watch(context)
 
 
+def is_on_disk(address: str) -> bool:
+    return address.startswith(("file:", "data:"))
+
+
+def is_error(request: Any) -> bool:
+    """Whether a request failed otherwise than by leaving the page."""
+    return request.failure != "net::ERR_ABORTED"
+
+
 def watch(context: Any) -> Any:
     page, wrong = context.new_page(), list[str]()
     page.on("console", lambda message: wrong.append(message.text))
@@ -60,7 +69,7 @@ UNIT, LAYER, GATE = "units/channel-features.0-7-*.html", "layers/channel-feature
 
 
 def shown_units(page: Any) -> list[str]:
-    return page.locator(".unit b").all_inner_texts()
+    return page.locator(".unit b").all_text_contents()
 
 
 def test_from_the_network_to_a_unit_and_back(tab: Any, plain: Path) -> None:
@@ -94,7 +103,7 @@ def test_search_finds_units_and_layers_and_is_in_the_address(tab: Any, plain: Pa
     tab.wait_for_selector("#found a")
     assert tab.locator("#found a").first.inner_text() == "features.1"
     tab.keyboard.press("Escape")
-    assert "#" not in tab.url
+    tab.wait_for_function("location.hash === ''")
     assert not tab.is_visible("#find")
 
 
@@ -143,8 +152,8 @@ def test_two_units_stand_side_by_side(tab: Any, plain: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["https://example.org/", "javascript:alert(1)", "//example.org/units/a.html", "../units/a.html", "units/../../a.html",
-     "data:text/html,<script>alert(1)</script>", "units/a.html?x", "index.html"],
+    ["https://example.org/", "javascript:alert(1)", "//example.org/units/a.html", "../units/a.html", "index.html",
+     "units/../../a.html", "data:text/html,<script>alert(1)</script>", "units/a.html?x"],
 )  # fmt: skip
 def test_only_pages_of_units_are_compared(address: str, tab: Any, plain: Path) -> None:
     open_page(tab, plain, "compare.html", f"#a={address}")
@@ -215,7 +224,7 @@ def test_hostile_names_execute_nothing(tab: Any, hostile: Path) -> None:
             tab.goto(path.as_uri())
             shown.append(tab.inner_text("h1"))
     assert len(shown) > 6
-    assert all("<" in title for title in shown)
+    assert all("alert" in title for title in shown)
 
 
 def test_two_models_are_sorted_too(tab: Any, plain: Path, tmp_path: Path) -> None:

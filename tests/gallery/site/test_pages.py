@@ -18,7 +18,7 @@ from featureviz.gallery.site.reading import name_unit
 from featureviz.gallery.site.words import make_visible
 from featureviz.gallery.store.reading import Gallery
 from tests.gallery.site.conftest import GROUPS, HOSTILE, Page, pages_of
-from tests.gallery.site.made import fill_gallery, make_plan
+from benchmarks.studies.made_gallery import fill_gallery, make_plan
 
 
 @pytest.fixture(scope="session")

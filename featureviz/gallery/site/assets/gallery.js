@@ -126,6 +126,7 @@
     dialog.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
       if (step) choose(chosen + step);
+      else if (event.key === "Escape") dialog.close(); // at once, also where the field holds text
       else if (event.key === "Enter" && event.target === input) $$("a", list)[chosen]?.click();
       else return;
       event.preventDefault();
