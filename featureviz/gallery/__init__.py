@@ -9,10 +9,12 @@ from featureviz.gallery.pictures.timelapse import timelapse
 from featureviz.gallery.planning.fingerprint import take_fingerprint
 from featureviz.gallery.planning.plan import Plan, plan
 from featureviz.gallery.planning.tile import Tile
+from featureviz.gallery.site.build import build_site
+from featureviz.gallery.site.comparison import build_comparison
 from featureviz.gallery.specs import expand_specs, render_specs
 from featureviz.gallery.store.reading import Gallery
 
 __all__ = [
-    "Estimate", "Gallery", "Plan", "Tile", "estimate", "expand_specs", "gate_cards", "plan", "poster",
-    "render_demo", "render_plan", "render_specs", "take_fingerprint", "timelapse",
+    "Estimate", "Gallery", "Plan", "Tile", "build_comparison", "build_site", "estimate", "expand_specs", "gate_cards",
+    "plan", "poster", "render_demo", "render_plan", "render_specs", "take_fingerprint", "timelapse",
 ]  # fmt: skip
