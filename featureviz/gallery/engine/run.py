@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +21,7 @@ from featureviz.network.model import TappedModel, tapped
 from featureviz.network.surroundings import progress_bar
 from featureviz.rendering.shards import Devices
 
-Engine = Callable[[TappedModel, Sequence[Sequence[Tile]], Mapping[str, Any]], Iterator[list[Made]]]
+Engine = Callable[[TappedModel, Sequence[Sequence[Tile]], Mapping[str, Any]], Generator[list[Made]]]
 
 
 def render_plan(
@@ -37,7 +38,7 @@ def render_plan(
         plan: of this very network.
         model: the network.
         out: the folder of the gallery.
-        engine: what renders the batches: ``render_here``, or workers (``RayEngine``).
+        engine: what renders the batches, in any order: ``render_here``, or workers (``RayEngine``).
         device: where to render; the model's own by default.
         progress: whether to show a bar with the time left.
 
@@ -53,11 +54,18 @@ def render_plan(
     with Store.hold(out, plan) as store:
         missing = {tile.key for tile in store.missing()}
         batches = [tiles for tiles in plan.batches() if any(tile.key in missing for tile in tiles)]
-        store.note("run", _describe_run(device))
-        with progress_bar(
-            progress and bool(batches), total=len(plan), initial=len(plan) - len(missing), desc=plan.model, unit="tile"
-        ) as bar:
-            for made in engine(model, batches, options):
+        store.note("run", _describe_run(engine, device))
+        with (
+            progress_bar(
+                progress and bool(batches),
+                total=len(plan),
+                initial=len(plan) - len(missing),
+                desc=plan.model,
+                unit="tile",
+            ) as bar,
+            closing(engine(model, batches, options)) as finished,
+        ):  # however this ends, workers are dismissed
+            for made in finished:
                 # A batch is rendered whole, so that its pixels are the same again; only what is missing is written.
                 new = [tile for tile in made if tile.key in missing]
                 store.add(new)
@@ -66,8 +74,10 @@ def render_plan(
     return Gallery.open(out)
 
 
-def _describe_run(device: Devices) -> dict[str, Any]:
+def _describe_run(engine: Engine, device: Devices) -> dict[str, Any]:
     return {
-        "featureviz": version("featureviz"), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "featureviz": version("featureviz"), "torch": torch.__version__,
+        "engine": getattr(engine, "__name__", type(engine).__name__),
+        "threads": getattr(engine, "threads", None) or torch.get_num_threads(),
         "device": str(device or "the model's own"),
     }  # fmt: skip
