@@ -71,19 +71,15 @@ def compare_pipeline(model: fv.TappedModel, made: Plan, device: str, rounds: int
 
 def time_parts(model: fv.TappedModel, made: Plan, device: str) -> dict[str, float]:
     """Milliseconds per tile of what the pipeline does beside rendering, and bytes."""
-    tiles, options = made.batches()[0], dict[str, Any](made.recipe.options | {"device": device})
+    tiles = made.batches()[0]
+    options: dict[str, Any] = {**made.recipe.options, "device": device}
     goal = merge_per_image([fv.parse(tile.spec) for tile in tiles])
     ids, count = [tile.variant for tile in tiles], len(tiles)
-    rendering = fv.render(model, goal, image_ids=ids, progress=False, **(options | {"steps": 8}))
+    rendering = fv.render(model, goal, image_ids=ids, progress=False, **options)
+    encoding = time_call(lambda: [encode_png(rendering.images[i], rendering.recipe_of(i)) for i in range(count)], count)
     full = render_batch(model, tiles, options)
-    outcome = Outcome(full, [])
-    return {
-        "PNG": time_call(
-            lambda: [encode_png(rendering.images[i], rendering.recipe_of(i)) for i in range(count)], count
-        ),
-        "bytes of a PNG": sum(len(tile.png) for tile in full) / count,
-        **time_ray(model, options, outcome, count),
-    }
+    size = sum(len(tile.png) for tile in full) / count
+    return {"PNG": encoding, "bytes of a PNG": size, **time_ray(model, options, Outcome(full, []), count)}
 
 
 def time_ray(model: fv.TappedModel, options: dict[str, Any], outcome: Outcome, count: int) -> dict[str, float]:

@@ -179,7 +179,7 @@ def test_ctrl_c_ends_the_run_and_its_workers(tiny: fv.TappedModel, folder: Path)
 
 @pytest.mark.usefixtures("cluster")
 def test_an_error_and_a_warning_in_a_batch_arrive_as_themselves(tiny: fv.TappedModel, folder: Path) -> None:
-    with pytest.warns(UserWarning, match="soon"), pytest.raises(ModelError, match=r"^no image$") as caught:
+    with pytest.warns(UserWarning, match="soon"), pytest.raises(ModelError, match=r"^no image\n") as caught:
         render_plan(make_plan(tiny, Failing()), tiny, folder, engine=RayEngine(workers=1), progress=False)
     assert type(caught.value) is ModelError
     assert repr(caught.value.__cause__) == "ValueError('the cause')"
@@ -218,14 +218,12 @@ def test_a_killed_driver_leaves_no_worker_and_a_folder_that_goes_on(tiny: fv.Tap
     command = [sys.executable, "-c", code, str(folder / "ray"), str(folder / "notes")]
     with subprocess.Popen(command, cwd=ROOT, env=environment) as driver:
         wait_until(lambda: len(notes(folder / "notes")) == 4)
+        time.sleep(0.25)  # until the third batch is stored
         driver.kill()
     wait_until(lambda: is_gone(process(notes(folder / "notes")[-1])), 20)
-    made, begun = make_plan(tiny, Noted(str(folder / "notes"), 0)), len(notes(folder / "notes"))
-    stored = len(fv.gallery.Gallery.open(folder / "ray").tiles())
-    assert 0 < stored < len(made)
+    made = make_plan(tiny, Noted(str(folder / "notes"), 0))
     render_plan(made, tiny, folder / "ray", progress=False)
-    assert len(notes(folder / "notes")) - begun == BATCHES - stored // 2
-    assert begun - stored // 2 in (0, 1)  # what was in flight
+    assert len(notes(folder / "notes")) == BATCHES + 1  # one was in flight
     render_plan(made, tiny, folder / "local", progress=False)
     assert pictures(folder / "ray") == pictures(folder / "local")
 
