@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from featureviz.gallery.store.writing import Made
 from featureviz.network.model import TappedModel
 
 LOCAL = "local"
+ANSWER = 10.0  # seconds in which a cluster must answer
 MOST_WORKERS, MOST_THREADS, MOST_GPUS = 2**16, 2**12, 2**6
 
 
@@ -116,6 +118,7 @@ class RayEngine:
 
         address, own = self.address or LOCAL, {} if cores is None else {"num_cpus": cores, "include_dashboard": False}
         try:
+            _call(address)
             with _quiet():
                 ray.init(address, **own, logging_level=logging.ERROR, log_to_driver=False)
         except Exception as error:  # Ray has no class for it
@@ -146,6 +149,13 @@ class RayEngine:
         return self.workers or room, gpus
 
 
+def _call(address: str) -> None:
+    """Raise ``OSError`` at once if nobody answers at ``HOST:PORT``; Ray itself tries for more than a minute."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
+
+
 def _require_ray() -> None:
     try:
         import ray  # noqa: F401
@@ -160,6 +170,7 @@ def _quiet() -> Iterator[None]:
     level, main = logger.level, threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         yield
     finally:
