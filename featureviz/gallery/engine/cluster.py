@@ -118,13 +118,14 @@ class RayEngine:
 
         address, own = self.address or LOCAL, {} if cores is None else {"num_cpus": cores, "include_dashboard": False}
         try:
-            _call(address)
+            _call(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
             with _quiet():
                 ray.init(address, **own, logging_level=logging.ERROR, log_to_driver=False)
         except Exception as error:  # Ray has no class for it
             raise InvalidInput(
                 f"cannot {'join' if cores is None else 'start'} the cluster of Ray at {address!r}: {error}; give the"
-                " address of one that runs (ray start --head), or none"
+                " address of one that runs (ray start --head), with RAY_AUTH_MODE=token in the environment if it wants a"
+                " token, or none"
             ) from error
 
     def _fit(self, threads: int, started: bool) -> tuple[int, float]:
@@ -170,7 +171,6 @@ def _quiet() -> Iterator[None]:
     level, main = logger.level, threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     try:
         yield
     finally:
