@@ -1,0 +1,27 @@
+"""The atlas of gates: a gallery that goes on, and its poster."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from featureviz.gallery import Gallery
+from featureviz.image.picture import read_picture
+
+
+def test_an_atlas_is_a_gallery_with_a_poster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    script, out = importlib.import_module("gates_atlas"), tmp_path / "atlas"
+    options = ["--units", "0:2", "--steps", "1", "--size", "16", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["gates_atlas", "embedded", "--blocks", "features.9.block.2", *options])
+    for _ in range(2):
+        assert script.main() == 0
+        assert capsys.readouterr().out == f"{out / 'poster.jpg'}\n"
+    tiles = Gallery.open(out).tiles()
+    assert [stored.tile.spec for stored in tiles] == [
+        f"{sign}gate:features.9.block.2:{i}" for i in (0, 1) for sign in ("", "-")
+    ]
+    assert read_picture(out / "poster.jpg").shape[2] == 760
