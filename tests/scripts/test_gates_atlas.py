@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from featureviz.gallery import Gallery
 from featureviz.image.picture import read_picture
+from featureviz.lab import save_picture
 
 
 def test_an_atlas_is_a_gallery_with_a_poster(
@@ -15,13 +17,16 @@ def test_an_atlas_is_a_gallery_with_a_poster(
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
     script, out = importlib.import_module("gates_atlas"), tmp_path / "atlas"
-    options = ["--units", "0:2", "--steps", "1", "--size", "16", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["gates_atlas", "embedded", "--blocks", "features.9.block.2", *options])
-    for _ in range(2):
+    for i, picture in enumerate(torch.rand(4, 3, 32, 32)):
+        save_picture(picture, tmp_path / f"photographs/{i}.png")
+    options = ["--blocks", "features.9.block.2", "--units", "0:2", "--steps", "1", "--size", "16", "--input", "64"]
+    options += ["--images", str(tmp_path / "photographs"), "--note", "Photographs: noise.", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["gates_atlas", "embedded", *options])
+    for _ in range(2):  # the second time nothing is left to do
         assert script.main() == 0
-        assert capsys.readouterr().out == f"{out / 'poster.jpg'}\n"
+        assert capsys.readouterr().out == f"{out / 'index.html'}\n{out / 'poster.jpg'}\n"
     tiles = Gallery.open(out).tiles()
     assert [stored.tile.spec for stored in tiles] == [
         f"{sign}gate:features.9.block.2:{i}" for i in (0, 1) for sign in ("", "-")
     ]
-    assert read_picture(out / "poster.jpg").shape[2] == 760
+    assert read_picture(out / "poster.jpg").shape == (3, 316, 760)  # four rows of pictures of 16 pixels
