@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from featureviz.gallery import Gallery
+from featureviz.gallery import Gallery, poster
 from featureviz.image.picture import read_picture
 from featureviz.lab import save_picture
 
@@ -29,4 +29,7 @@ def test_an_atlas_is_a_gallery_with_a_poster(
     assert [stored.tile.spec for stored in tiles] == [
         f"{sign}gate:features.9.block.2:{i}" for i in (0, 1) for sign in ("", "-")
     ]
-    assert read_picture(out / "poster.jpg").shape == (3, 316, 760)  # four rows of pictures of 16 pixels
+    with_photographs, without = (
+        read_picture(path).shape[1] for path in (out / "poster.jpg", poster(out, tmp_path / "without.jpg"))
+    )
+    assert with_photographs - without >= 2 * (16 + 3)  # two more rows of pictures of 16 pixels
