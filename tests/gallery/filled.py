@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ def make_plan(
     variants: int = 1, model: str = "tiny",
 ) -> Plan:  # fmt: skip
     recipe, tiles = Recipe.make("fast", steps=8, size=SIZE), list[Tile]()
+    groups = [replace(group, count=max(group.count, max(units) + 1)) for group in groups]
     for group in groups:
         for unit in units:
             for sign in signs:
