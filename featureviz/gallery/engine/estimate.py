@@ -17,8 +17,6 @@ from featureviz.network.model import TappedModel, tapped
 from featureviz.rendering.shards import Devices, copy_to_devices
 
 MEASURED = 5  # batches; the others are between them
-STEPS = {"cpu": (2, 6)}  # that are measured; from 32 steps on a GPU replays a recorded step, which is quicker
-STEPS_OF_GPU = (32, 64)
 
 
 @final
@@ -39,14 +37,16 @@ class Estimate:
 def estimate(plan: Plan, model: TappedModel, *, device: Devices = None) -> Estimate:
     """Render a few steps of at most five batches, from the first layer to the last, and extend them to the plan.
 
-    A batch takes a + b steps seconds. Both are measured, by 2 and by 6 steps on a CPU, and by 32 and 64 on a GPU; the
-    batches between those that are measured get values between theirs. Nothing is written.
+    A batch takes a + b steps seconds. Both are measured, by a render of few steps and one of more; the batches between
+    those that are measured get values between theirs. Nothing is written.
     """
     model, batches = tapped(model), plan.batches()
     if not batches:
         return Estimate(0, 0.0, 0)
     options = plan.recipe.options | {"device": device}
-    few, more = STEPS.get(copy_to_devices(model, device)[0].device.type, STEPS_OF_GPU)
+    on_cpu = copy_to_devices(model, device)[0].device.type == "cpu"
+    # From 32 steps on a GPU replays a recorded step, which is quicker. With fewer steps noise would hide their time.
+    few, more = (2, min(16, max(6, options["steps"] // 8))) if on_cpu else (32, 64)
     chosen = sorted({round(i) for i in np.linspace(0, len(batches) - 1, MEASURED)})
     seconds, sizes = zip(*(_measure(model, batches[i], options, few, more) for i in chosen), strict=True)
     of_tile = np.interp(range(len(batches)), chosen, seconds)
@@ -60,13 +60,14 @@ def _measure(
     """Seconds and bytes of a tile, if it is rendered with its batch."""
     planned = options["steps"]
 
-    def take(steps: int) -> float:
+    def take(steps: int) -> tuple[float, list[Made]]:
         started = time.perf_counter()
-        made.extend(render_batch(model, tiles, options | {"steps": steps}))
-        return time.perf_counter() - started
+        made = render_batch(model, tiles, options | {"steps": steps})
+        return time.perf_counter() - started, made
 
-    made = list[Made]()
     take(min(1, planned))  # what only the first render of a layer does
-    start = take(min(few, planned))
-    whole = start if planned <= few else start + max(0.0, take(more) - start) * (planned - few) / (more - few)
-    return whole / len(tiles), sum(len(tile.png) for tile in made) / len(made)
+    seconds, made = take(min(few, planned))
+    if planned > few:
+        longer, made = take(more)
+        seconds += max(0.0, longer - seconds) * (planned - few) / (more - few)
+    return seconds / len(tiles), sum(len(tile.png) for tile in made) / len(made)
