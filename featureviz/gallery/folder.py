@@ -12,6 +12,7 @@ from featureviz.files import PathLike, check_writable, is_made_name, read_json, 
 
 PAGE, REPORT, SHEET = "index.html", "report.json", "sheet.png"
 TILES = "tiles"  # the folder of the pictures of cards
+STYLE = "assets/style.css"  # of all pages
 
 
 def prepare_folder(out: PathLike) -> Path:
@@ -21,7 +22,7 @@ def prepare_folder(out: PathLike) -> Path:
         InvalidInput: it cannot be written to, or a file of a gallery's name there is no gallery's.
     """
     folder = check_writable(out)
-    for name in (PAGE, REPORT, SHEET):
+    for name in (PAGE, REPORT, SHEET, STYLE):
         if os.path.isdir(folder / name):
             raise InvalidInput(f"{show_path(folder / name)} is a folder; give another folder (--out)")
     _read_report(folder)
@@ -29,13 +30,13 @@ def prepare_folder(out: PathLike) -> Path:
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove an earlier gallery: its page, and the tiles and pages that its report names.
+    """Remove an earlier gallery: its page with the style, and the tiles and pages that its report names.
 
     So no page ever stands beside tiles of another run. Files whose names were not made by this package stay.
     """
     named = [folder / name for name in _find_files(_read_report(folder))]
     values = [path.with_suffix(".npy") for path in named]  # of images that are neither grey nor coloured
-    for path in (folder / PAGE, *named, *values, folder / SHEET, folder / REPORT):
+    for path in (folder / PAGE, folder / STYLE, *named, *values, folder / SHEET, folder / REPORT):
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from featureviz.files import write_json
-from featureviz.gallery.cards.card_page import HOW_BELIEVABLE, INTRO, KEY, draw_gate
 from featureviz.gallery.cards.card_report import describe_gate
 from featureviz.gallery.cards.entry import choose_gates
-from featureviz.gallery.folder import REPORT, clear_folder, prepare_folder
-from featureviz.gallery.page import write_gallery
+from featureviz.gallery.folder import PAGE, REPORT, STYLE, clear_folder, prepare_folder
+from featureviz.gallery.site.pages import write_assets, write_page
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image import FourierImage
 from featureviz.lab.statistics.gate_statistics import GateStatistics, natural_gates
@@ -30,7 +29,6 @@ from featureviz.rendering.presets import STEPS
 from featureviz.rendering.rendering import Rendering
 
 _Pair = tuple[dict[str, Any], Rendering, int]  # a gate's entry in the report; the rows i and i + 1 of a rendering
-TITLE = "What opens a gate, and what closes it"
 
 
 def render_demo(
@@ -61,6 +59,7 @@ def render_demo(
                 raise
             cut_short = True
     clear_folder(folder)
+    write_assets(folder, STYLE)
     entries = [_write_pair(folder, *pair) for pair in pairs]
     write_sheet(folder, [rendering.images[row + i] for _, rendering, row in pairs for i in range(2)], columns=6)
     seconds = round(time.perf_counter() - started, 1)
@@ -69,8 +68,7 @@ def render_demo(
         "planned": count, **_count_reached(entries), "recipe": get_shared(pairs[0][1].recipe), "gates": entries,
     }  # fmt: skip
     write_json(folder / REPORT, report)
-    footer = f"featureviz demo: {seconds:.0f} seconds, {steps} steps per image. All figures are in report.json."
-    page = write_gallery(folder, TITLE, _introduce(report), [_draw_entry(e) for e in entries], footer, key=KEY)
+    page = write_page(folder / PAGE, "demo.html", report=report)
     if cut_short:
         raise KeyboardInterrupt(f"{page} shows the {len(entries)} of {count} gates that are done")
     return page
@@ -132,30 +130,3 @@ def _count_reached(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
             up["percentile"] >= 99.9 and down["percentile"] <= 0.1 for up, down in ends
         ),
     }
-
-
-def _introduce(report: Mapping[str, Any]) -> list[str]:
-    """The paragraphs at the head of the page."""
-    gates = len(report["gates"])
-    missing = f" <strong>Interrupted: {gates} of {report['planned']} gates are done.</strong>"
-    return [
-        f"{INTRO} Gradient ascent rendered from noise what <strong>opens</strong> and what <strong>closes</strong>"
-        f" {gates} gates of the small MobileNetV3 in this package. Early blocks come first."
-        f"{missing if report['interrupted'] else ''}",
-        "Values are means over 16 shifted, scaled and rotated views that the ascent did not use. They are compared with"
-        f" {report['natural images']:,} natural pictures: crops of photographs and textures with objects pasted on"
-        f" them, which the network was not trained on. {report['beyond natural pictures both ways']} of {gates} gates"
-        f" end above the 99.9th and below the 0.1th percentile of these; {report['opened and closed']} reach {OPEN} and"
-        f" {SHUT}. Percentiles are those of the gate's logit, because the value of a gate cannot go beyond 0 or 1.",
-        HOW_BELIEVABLE,
-    ]
-
-
-def _draw_entry(e: Mapping[str, Any]) -> str:
-    """A gate on the page, from its entry in the report."""
-    low, *_, high = e["natural"]["quantile values"].values()
-    excited, suppressed = (end["value"] for end in e["renders"].values())
-    missed = [str(OPEN)] * (excited < OPEN) + [str(SHUT)] * (suppressed > SHUT)
-    noise = f"noise {e['noise']['value']:.2f} (percentile {e['noise']['percentile']:.1f})"
-    remark = f"The ascent found no picture that brings it to {' or '.join(missed)}." if missed else ""
-    return draw_gate(e, f"natural pictures {low:.2f} to {high:.2f}, {noise}", remark)

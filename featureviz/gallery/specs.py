@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from torch import Tensor
 from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput
 from featureviz.files import write_json
-from featureviz.gallery.folder import REPORT, clear_folder, prepare_folder
-from featureviz.gallery.page import describe_unseen, describe_versions, draw_card, draw_figure, write_gallery
+from featureviz.gallery.folder import PAGE, REPORT, STYLE, clear_folder, prepare_folder
+from featureviz.gallery.site.pages import write_assets, write_page
 from featureviz.gallery.tiles import get_shared, to_json, write_sheet, write_tile
 from featureviz.image.picture import is_picture
 from featureviz.image.start import Start, start_images
@@ -106,17 +105,16 @@ def render_specs(
     tiles = _render_tiles(model, singles, batch, best_of, options)
     cut_short = any(rendering.interrupted for rendering, _ in tiles.values())
     clear_folder(folder)
+    write_assets(folder, STYLE)
     entries = [_write_entry(folder, i, singles, *tile) for i, tile in tiles.items()]
     write_sheet(folder, [rendering.on_white()[row] for rendering, row in tiles.values()])
     recipe = next(iter(tiles.values()))[0].recipe
     seconds = round(time.perf_counter() - started, 2)
     about = {"recipe": get_shared(recipe), "seconds": seconds, "interrupted": cut_short, "planned": len(singles)}
     write_json(folder / REPORT, {**about, "units": to_json(entries)})
-    how = f"seed {recipe['seed']}, {recipe['size']} px, {recipe['optimizer']}. All figures: report.json."
-    page = write_gallery(
-        folder, title or f"What excites {model.name}", _introduce(model, about, len(tiles), options.get("image")),
-        [_draw_entry(entry, cut_short) for entry in entries], f"{describe_versions(recipe['versions'])}; {how}",
-        small=True,
+    page = write_page(
+        folder / PAGE, "renders.html", **about, units=to_json(entries), model=model.name,
+        title=title or f"What excites {model.name}", start=_describe_start(options.get("image")),
     )  # fmt: skip
     if cut_short:
         raise KeyboardInterrupt(f"{page} shows {len(tiles)} of {len(singles)} pictures as they were then")
@@ -135,31 +133,9 @@ def _write_entry(folder: Path, i: int, goals: Sequence[Objective], rendering: Re
     }  # fmt: skip
 
 
-def _introduce(model: TappedModel, about: Mapping[str, Any], done: int, image: Start) -> list[str]:
-    """The paragraphs at the head of the page."""
-    steps, start = about["recipe"]["steps"], "a picture" if is_picture(image) else "noise" if image is None else ""
-    origin = f" from {start}" if start else ""
-    measured = (
-        "The figure is the mean score on 16 views that the ascent did not use; below it are the scores of the picture"
-        " saved as JPEG (quality 75), blurred by one pixel, and cropped: kinds of change that no ascent sees."
-    )
-    name = f"<strong>{escape(model.name)}</strong>"
-    if not about["interrupted"]:
-        return [f"Each picture was rendered{origin} by {steps} steps of gradient ascent on {name}. {measured}"]
-    return [
-        f"<strong>Interrupted: {done} of {about['planned']} pictures, unfinished.</strong> They were rendered{origin}"
-        f" by gradient ascent on {name}. Each says how many steps it had; {steps} were planned. {measured}"
-    ]
-
-
-def _draw_entry(entry: Mapping[str, Any], cut_short: bool) -> str:
-    """A tile on the page, from its entry in the report."""
-    score = f"{entry['score'].mean():.3g}" if len(entry["score"]) else "not scored"
-    figures = [f"gate {values.mean():.3f}" for values in entry["gates"].values()] or [score]
-    still = "" if entry["moved"] else "no step changed it"
-    lines = [", ".join(figures), describe_unseen(entry["unseen"])]
-    lines += filter(None, [f"{entry['steps']} steps" if cut_short else "", still])
-    return draw_card(entry["spec"], "", draw_figure(entry["file"], "", lines, alt=entry["spec"]))
+def _describe_start(image: Start) -> str:
+    """From what the ascent began, in words; nothing for what has no name."""
+    return "a picture" if is_picture(image) else "noise" if image is None else ""
 
 
 def _render_tiles(

@@ -17,7 +17,7 @@ import featureviz as fv
 from featureviz.cli import main
 from featureviz.errors import InvalidInput
 from featureviz.gallery.cards.entry import choose_gates, gate_cards
-from featureviz.gallery.cards.plots import PlotAxis
+from featureviz.gallery.site.plot_axis import PlotAxis
 from featureviz.lab import GateStatistics, Pictures
 from featureviz.lab.gates.natural_range import BEYOND, PAST, SHORT, GateResponse, Reach
 from featureviz.network.in_force import interventions_on
@@ -71,6 +71,11 @@ def statistics(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path
 
 def report_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "report.json").read_text())
+
+
+def read_words(page: Path) -> str:
+    """The text of a page, with one space between words."""
+    return " ".join(unescape(page.read_text()).split())
 
 
 def picture(path: Path) -> torch.Tensor:
@@ -199,11 +204,11 @@ def test_the_pages_open_from_disk_and_say_what_the_report_says(made: Path) -> No
         links = [link for link in re.findall(r'(?:src|href)="([^"]+)"', text) if not link.startswith("data:")]
         assert all((page.parent / link).is_file() for link in links), links
         assert len(re.findall("<svg", text)) == len(re.findall("</svg>", text))
-    index = unescape(pages[0].read_text())
+    index = read_words(pages[0])
     assert "1 file could not be read and was left out: broken.jpg" in index
     assert [s["file"] for s in report["skipped"]] == ["broken.jpg"]
     for e, page in zip(report["gates"], pages[1:], strict=True):
-        text = unescape(page.read_text())
+        text = read_words(page)
         assert f'href="{e["page"]}"' in index
         assert f"{e['natural']['value mean']:.2f} ± {e['natural']['value sd']:.2f}" in text
         for kind in ("excited", "suppressed"):
@@ -224,7 +229,7 @@ def test_a_block_that_does_not_read_means_alone_still_has_a_card(tmp_path: Path,
     (e,) = report_of(tmp_path)["gates"]
     assert e["reach"]["up"]["bound"] is None
     assert e["opens"] == e["closes"] == []
-    assert e["missing"] in unescape((tmp_path / e["page"]).read_text())
+    assert e["missing"] in read_words(tmp_path / e["page"])
     assert e["ablations"]["zero"]["flipped"] is None  # a map is no class score
     spatial = next(name for name, s in model.gates.items() if s.spatial)
     with pytest.raises(InvalidInput, match="one value for each position; expected a block with channel gates"):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from featureviz.files import make_file_name, write_bytes
-from featureviz.gallery.cards.plots import PlotAxis
 from featureviz.gallery.folder import TILES
+from featureviz.gallery.site.plot_axis import PlotAxis
 from featureviz.gallery.tiles import to_json, write_tile
 from featureviz.lab.gates.card import EXCITED, SUPPRESSED, Driver, GateCard, Tile
 from featureviz.lab.gates.natural_range import LEVEL, Reach, gate_values

@@ -12,10 +12,10 @@ import torch
 
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.files import check_writable, write_json
-from featureviz.gallery.cards.card_page import write_card, write_index
 from featureviz.gallery.cards.card_report import write_tiles
-from featureviz.gallery.folder import PAGE, REPORT, clear_folder, prepare_folder
-from featureviz.gallery.page import describe_versions
+from featureviz.gallery.folder import PAGE, REPORT, STYLE, clear_folder, prepare_folder
+from featureviz.gallery.site.pages import write_assets, write_page
+from featureviz.gallery.site.words import describe_versions
 from featureviz.lab.effects.ablation import GateAblator
 from featureviz.lab.gates.card import GateCard, check_gates, check_statistics, make_cards
 from featureviz.lab.statistics.examples import sample_evenly
@@ -104,10 +104,11 @@ def _write_cards(folder: Path, model: TappedModel, cards: Iterable[GateCard], ru
         for card in cards:
             if not entries:
                 clear_folder(folder)
+                write_assets(folder, STYLE)
             entries.append(write_tiles(folder, model, card))
-            write_card(folder, entries[-1], footer)
+            write_page(folder / entries[-1]["page"], "gate_card.html", e=entries[-1], footer=footer)
             write_json(folder / REPORT, {**run, "gates": entries})
-            write_index(folder, run, entries, footer)
+            write_page(page, "gate_index.html", run=run, entries=entries, footer=footer)
     except KeyboardInterrupt as error:
         there = f"{page} shows the {len(entries)} of {run['planned']} cards that are done" if entries else ""
         raise KeyboardInterrupt(there) from error

@@ -43,7 +43,7 @@ def estimate(plan: Plan, model: TappedModel, *, device: Devices = None) -> Estim
     model, batches = tapped(model), plan.batches()
     if not batches:
         return Estimate(0, 0.0, 0)
-    options = plan.recipe.options | {"device": device}
+    options: dict[str, Any] = {**plan.recipe.options, "device": device}
     on_cpu = copy_to_devices(model, device)[0].device.type == "cpu"
     # From 32 steps on a GPU replays a recorded step, which is quicker. With fewer steps noise would hide their time.
     few, more = (2, min(16, max(6, options["steps"] // 8))) if on_cpu else (32, 64)

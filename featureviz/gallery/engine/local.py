@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from featureviz.network.model import TappedModel
 
 def render_here(
     model: TappedModel, batches: Sequence[Sequence[Tile]], options: Mapping[str, Any]
-) -> Iterator[list[Made]]:
+) -> Generator[list[Made]]:
     """The tiles of each batch, as soon as it is rendered."""
     device = options.get("device")
     if isinstance(device, str | torch.device) and device != "cuda:all":

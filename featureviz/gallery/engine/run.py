@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +21,7 @@ from featureviz.network.model import TappedModel, tapped
 from featureviz.network.surroundings import postponed_interrupts, progress_bar
 from featureviz.rendering.shards import Devices
 
-Engine = Callable[[TappedModel, Sequence[Sequence[Tile]], Mapping[str, Any]], Iterator[list[Made]]]
+Engine = Callable[[TappedModel, Sequence[Sequence[Tile]], Mapping[str, Any]], Generator[list[Made]]]
 
 
 def render_plan(
@@ -37,7 +38,7 @@ def render_plan(
         plan: of this very network.
         model: the network.
         out: the folder of the gallery.
-        engine: what renders the batches: ``render_here``, or workers (``RayEngine``).
+        engine: what renders the batches, in any order: ``render_here``, or workers (``RayEngine``).
         device: where to render; the model's own by default.
         progress: whether to show a bar with the time left.
 
@@ -53,9 +54,10 @@ def render_plan(
         missing = {tile.key for tile in store.missing()}
         # A batch is rendered whole, so that its pixels are the same again; only what is missing is written.
         batches = [tiles for tiles in plan.batches() if any(tile.key in missing for tile in tiles)]
-        store.note("run", _describe_run(device))
+        store.note("run", _describe_run(engine, device))
         try:
-            _fill(store, missing, engine(tapped(model), batches, options), progress and bool(batches))
+            with closing(engine(tapped(model), batches, options)) as finished:  # however it ends, workers are dismissed
+                _fill(store, missing, finished, progress and bool(batches))
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(_describe_state(store, missing)) from error
         except InvalidInput as error:
@@ -83,8 +85,10 @@ def _describe_state(store: Store, missing: set[str]) -> str:
     return f"{show_path(store.folder)} has {planned - len(missing)} of {planned} tiles; the same command goes on"
 
 
-def _describe_run(device: Devices) -> dict[str, Any]:
+def _describe_run(engine: Engine, device: Devices) -> dict[str, Any]:
     return {
-        "featureviz": version("featureviz"), "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "featureviz": version("featureviz"), "torch": torch.__version__,
+        "engine": getattr(engine, "__name__", type(engine).__name__),
+        "threads": getattr(engine, "threads", None) or torch.get_num_threads(),
         "device": str(device or "the model's own"),
     }  # fmt: skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from featureviz.checks import LARGEST, MOST, entries, whole, wholes
-from featureviz.errors import InvalidInput
+from featureviz.checks import LARGEST, MOST, entries, show, whole, wholes
+from featureviz.errors import InvalidInput, unknown
 from featureviz.files import read_json, show_path, write_bytes
 from featureviz.gallery.planning.choosing import Group, choose_groups, choose_units
 from featureviz.gallery.planning.fingerprint import take_fingerprint
@@ -76,6 +76,32 @@ class Plan:
                     f"the key {tile.key} of the tile {shorten(tile.spec, 100)} does not fit the recipe; was the"
                     " manifest changed by hand? Make a new plan"
                 )
+
+    def select(
+        self, layers: Sequence[str] | str | None = None, *, units: Sequence[int] | None = None,
+        signs: Sequence[int] | None = None,
+    ) -> Plan:  # fmt: skip
+        """The part of the plan that has only these layers and blocks, units and signs; None stands for all.
+
+        ``"gate:NAME"`` is the block where a layer has the same name.
+
+        Raises:
+            UnknownName: the plan has no such layer or block.
+            InvalidInput: it has no such tile.
+        """
+        groups = self.groups if layers is None else _find_groups(self.groups, layers)
+        wanted = {(group.kind, group.layer) for group in groups}
+        chosen_units = None if units is None else set(wholes("units", units))
+        chosen_signs = (1, -1) if signs is None else _check_signs(signs)
+        tiles = tuple(
+            tile for tile in self.tiles
+            if (tile.kind, tile.layer) in wanted and tile.sign in chosen_signs
+            and (chosen_units is None or tile.unit in chosen_units)
+        )  # fmt: skip
+        if not tiles:
+            raise InvalidInput(f"the plan has no tile of units={show(units)} and signs={show(signs)}; leave one out")
+        there = {(tile.kind, tile.layer) for tile in tiles}
+        return replace(self, groups=tuple(g for g in groups if (g.kind, g.layer) in there), tiles=tiles)
 
     def write(self, path: Path) -> None:
         """Write the manifest: JSON with one line for each layer and for each tile."""
@@ -195,6 +221,20 @@ def _write_goal(group: Group, unit: int, sign: int, objective: str) -> Objective
     if made.across_batch or made.n != 1:
         raise InvalidInput(f"objective={objective!r} was given; expected one that looks at each image alone")
     return made
+
+
+def _find_groups(groups: Sequence[Group], names: Sequence[str] | str) -> tuple[Group, ...]:
+    wanted = [names] if isinstance(names, str) else entries("layers", names, of="names")
+    of_name: dict[str, list[Group]] = {}
+    for group in groups:
+        of_name.setdefault(group.layer, []).append(group)
+        if group.kind == GATE:
+            of_name.setdefault(f"gate:{group.layer}", []).append(group)
+    for name in wanted:
+        if not isinstance(name, str) or name not in of_name:
+            raise unknown("layer in the plan", name, of_name)
+    chosen = [group for name in wanted for group in of_name[name]]
+    return tuple(group for group in groups if group in chosen)
 
 
 def _check_signs(signs: Iterable[int]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -13,6 +13,7 @@ from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.planning.plan import MANIFEST, Plan
 from featureviz.gallery.planning.tile import Tile
 from featureviz.gallery.store.index import INDEX, PHOTOGRAPHS, from_text, open_index, telling, to_text, unpack_numbers
+from featureviz.gallery.store.inline import draw_inline
 
 _AT_ONCE = 500  # keys in one query
 
@@ -86,6 +87,16 @@ class Gallery:
         gallery.about.update({key: from_text(value) for key, value in gallery._read("SELECT key, value FROM about")})
         return gallery
 
+    def select(
+        self, layers: Sequence[str] | str | None = None, *, units: Sequence[int] | None = None,
+        signs: Sequence[int] | None = None,
+    ) -> Gallery:  # fmt: skip
+        """The part of the gallery that has only these layers and blocks, units and signs; None stands for all.
+
+        ``"gate:NAME"`` is the block where a layer has the same name. Errors are those of ``Plan.select``.
+        """
+        return replace(self, plan=self.plan.select(layers, units=units, signs=signs))
+
     def tiles(self, group: Group | None = None) -> list[StoredTile]:
         """The finished tiles of a group, or all, in the order of the plan."""
         wanted = [t for t in self.plan.tiles if group is None or (t.kind, t.layer) == (group.kind, group.layer)]
@@ -126,6 +137,10 @@ class Gallery:
         for unit, *row in rows:
             found.setdefault(unit, []).append(Neighbour(*row))
         return found
+
+    def _repr_html_(self) -> str:
+        """Some units of each layer, for a notebook."""
+        return draw_inline(self.folder, self.plan, [(stored.tile, stored.figures) for stored in self.tiles()])
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with closing(open_index(self.folder)) as connection, telling(self.folder / INDEX):

@@ -1,0 +1,1 @@
+"""Pages from templates: of galleries, of gate cards, and of the demo. They open from disk."""

@@ -1,0 +1,111 @@
+"""A gallery's folder as what its pages show."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+
+from featureviz.files import make_file_name
+from featureviz.gallery.planning.choosing import Group
+from featureviz.gallery.planning.tile import GATE, Tile
+from featureviz.gallery.site.views import Atlas, Layer, Picture, Unit
+from featureviz.gallery.store.reading import PHOTOGRAPHS, Example, Gallery, StoredTile
+from featureviz.naming import quote_layer
+
+CARDS = "cards"  # where gate cards stand beside a gallery
+LAYERS, UNITS = "layers", "units"
+
+
+def read_atlas(gallery: Gallery) -> Atlas:
+    """All that the pages show. A tile counts as missing if its file is not there."""
+    there = {path.relative_to(gallery.folder).as_posix() for path in _walk(gallery.folder)}
+    planned, made = defaultdict[tuple[str, str], list[Tile]](list), defaultdict[tuple[str, str], list[StoredTile]](list)
+    for tile in gallery.plan.tiles:
+        planned[tile.kind, tile.layer].append(tile)
+    for stored in gallery.tiles():
+        if stored.tile.file in there:
+            made[stored.tile.kind, stored.tile.layer].append(stored)
+    layers = []
+    for group in gallery.plan.groups:
+        key = (group.kind, group.layer)
+        layers.append(_read_layer(gallery, group, planned[key], made[key], there))
+    height, width = gallery.plan.recipe.text["size"]
+    recipe, photograph = gallery.plan.recipe.text, _find_size(gallery.folder, there)
+    return Atlas(gallery.plan.model, recipe, gallery.about, layers, (height, width), photograph)
+
+
+def name_unit(group: Group, number: int) -> str:
+    """The unit as a spec writes it."""
+    return f"{'gate:' if group.kind == GATE else ''}{quote_layer(group.layer)}:{number}"
+
+
+def _read_layer(
+    gallery: Gallery, group: Group, planned: Iterable[Tile], made: Iterable[StoredTile], there: set[str]
+) -> Layer:
+    natural, examples, alike = gallery.natural(group), gallery.examples(group), gallery.neighbours(group)
+    signs, pictures = defaultdict[int, list[int]](list), defaultdict[int, list[Picture]](list)
+    for tile in planned:
+        signs[tile.unit].append(tile.sign)
+    for stored in made:
+        unit = stored.tile.unit
+        pictures[unit].append(_read_picture(stored, name_unit(group, unit), natural.get(unit, {})))
+    units = []
+    for number, own in signs.items():
+        name = name_unit(group, number)
+        card = f"{CARDS}/{make_file_name(name, '.html')}"
+        units.append(Unit(
+            group.kind, number, name, f"{UNITS}/{make_file_name(f'{group.kind} {name}', '.html')}", own,
+            pictures[number], natural.get(number, {}), [e for e in examples.get(number, []) if _is_there(e, there)],
+            [(n.unit, n.how, n.similarity) for n in alike.get(number, [])], card if card in there else "",
+        ))  # fmt: skip
+    return Layer(group, f"{LAYERS}/{make_file_name(f'{group.kind} {group.layer}', '.html')}", units)
+
+
+def _read_picture(stored: StoredTile, name: str, natural: Mapping[str, Any]) -> Picture:
+    tile, figures = stored.tile, stored.figures
+    value = figures.get("logit")
+    if value is None and tile.spec.removeprefix("-") == name and figures.get("score") is not None:
+        value = tile.sign * figures["score"]
+    standing = find_standing(natural["histogram"], value) if value is not None and natural.get("histogram") else None
+    return Picture(tile.file, tile.sign, tile.variant, tile.spec, figures, stored.trace, value, standing)
+
+
+def find_standing(histogram: Mapping[str, Any], value: float) -> float:
+    """The percentile of a value among those of a histogram, evenly within a bin.
+
+    >>> find_standing({"start": 0.0, "width": 1.0, "counts": [2, 0, 2]}, 0.5)
+    25.0
+    >>> find_standing({"start": 0.0, "width": 1.0, "counts": [2, 0, 2]}, 3.1)
+    100.0
+    """
+    counts, place = histogram["counts"], (value - histogram["start"]) / histogram["width"]
+    if place < 0 or place > len(counts):
+        return 0.0 if place < 0 else 100.0
+    whole = min(int(place), len(counts) - 1)
+    percentile = 100 * (sum(counts[:whole]) + (place - whole) * counts[whole]) / sum(counts)
+    return min(max(percentile, 0.01), 99.99)  # within the range, so a photograph lies beyond it
+
+
+def _is_there(example: Example, there: set[str]) -> bool:
+    return example.photograph.file in there
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    """The files of tiles, photographs and cards."""
+    for name in ("tiles", PHOTOGRAPHS, CARDS):
+        for root, _, files in os.walk(folder / name):
+            yield from (Path(root, file) for file in files)
+
+
+def _find_size(folder: Path, there: Iterable[str]) -> tuple[int, int]:
+    """Height and width of the photographs, which are all as the network reads them."""
+    first = next((name for name in there if name.startswith(f"{PHOTOGRAPHS}/")), None)
+    if first is None:
+        return 1, 1
+    height, width, *_ = iio.improps(folder / first).shape
+    return height, width
