@@ -22,8 +22,7 @@ def test_a_gallery_shows_itself(tmp_path: Path) -> None:
 
 
 def test_a_large_gallery_shows_a_few_units_of_each_layer_and_says_so(tmp_path: Path) -> None:
-    groups = [Group("channel", "conv", "Conv2d", 40, ()), Group("gate", "se", "SE", 40, ())]
-    gallery = fill(tmp_path, make_plan(groups, units=range(40)))
+    gallery = fill(tmp_path, make_plan(units=range(40)))
     (tmp_path / "index.html").write_text("")
     shown = gallery._repr_html_()
     assert shown.count("<img") == PICTURES
