@@ -165,6 +165,14 @@ class Extremes:
         highest, highest_numbers = (high.carry(o, n) for o, n in ((self.highest, x), (self.highest_numbers, numbers)))
         return Extremes(lowest, lowest_numbers, highest, highest_numbers, self.most), low, high
 
+    def may_enter(self, x: Tensor, columns: slice, largest: bool) -> Tensor:
+        """``[B,C]``: which observations x of these variables may enter an end: all that do, and few others."""
+        values = (self.highest if largest else self.lowest)[:, columns]
+        if len(values) == self.most:
+            return x > values[-1] if largest else x < values[-1]
+        last = x.topk(min(self.most, len(x)), dim=0, largest=largest).values[-1]
+        return x >= last if largest else x <= last
+
     def _change(self, x: Tensor, descending: bool) -> Change:
         """Only those variables are sorted for which one of the observations x enters."""
         values = self.highest if descending else self.lowest
