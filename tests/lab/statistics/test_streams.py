@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 
 from featureviz.lab.statistics.gate_statistics import LEVELS
-from featureviz.lab.statistics.measuring import effective_rank
+from featureviz.lab.statistics.measuring import draw_sample, effective_rank, fill_slots
 from featureviz.lab.statistics.streams import (
     BINS,
     ClassSums,
     Extremes,
     Histogram,
     Moments,
-    draw_sample,
-    fill_slots,
     quantiles,
 )
 
