@@ -134,7 +134,16 @@ def test_two_workers_give_the_pixels_of_the_local_engine(
     wait_until(lambda: all(map(is_gone, workers)), 20)
     assert dict(os.environ) == before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line for line in err.splitlines() if "network_util" not in line] == []  # Ray tells that there is no network
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once(tiny: fv.TappedModel, folder: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot join the cluster of Ray at '127\.0\.0\.1:1'"):
+        render_plan(
+            make_plan(tiny, fv.PixelImage), tiny, folder, engine=RayEngine(address="127.0.0.1:1"), progress=False
+        )
 
 
 @pytest.mark.usefixtures("cluster")
@@ -147,8 +156,9 @@ def test_a_killed_worker_is_replaced_and_only_its_batch_is_rendered_again(tiny: 
                 os.kill(process(notes(folder / "notes")[-1]), signal.SIGKILL)
 
     with fv.clamp(tiny, "se", 0.5, units=[1, 2]):
-        made = make_plan(tiny, Noted(str(folder / "notes"), 0.5))
-        render_plan(made, tiny, folder / "ray", engine=killing, progress=False)
+        made = make_plan(tiny, Noted(str(folder / "notes"), 0.3))
+        with pytest.warns(RuntimeWarning, match="a worker of Ray was lost while it rendered"):
+            render_plan(made, tiny, folder / "ray", engine=killing, progress=False)
         assert len(notes(folder / "notes")) == BATCHES + 1
         render_plan(made, tiny, folder / "local", progress=False)
     assert pictures(folder / "ray") == pictures(folder / "local")
@@ -158,7 +168,7 @@ def test_a_killed_worker_is_replaced_and_only_its_batch_is_rendered_again(tiny: 
 
 @pytest.mark.usefixtures("cluster")
 def test_ctrl_c_ends_the_run_and_its_workers(tiny: fv.TappedModel, folder: Path) -> None:
-    made = make_plan(tiny, Noted(str(folder / "notes"), 0.5))
+    made = make_plan(tiny, Noted(str(folder / "notes"), 0.3))
 
     def interrupt() -> None:
         wait_until(lambda: len(notes(folder / "notes")) == 4)
