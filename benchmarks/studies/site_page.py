@@ -6,8 +6,8 @@ The tiles are small PNG files of smooth colours: half of them in one layer of 5,
 Each page is opened from disk, each time by a new headless Chromium. Its first view is there when every image inside the
 window is loaded; the seconds count from the start of the navigation. The memory is the private memory of the whole
 renderer process, from /proc: the heap of JavaScript, the DOM, styles, layout, and decoded pictures. The heap and the
-number of DOM nodes are also given, as Chromium reports them. A page is then scrolled to its end, 600 pixels a frame, and
-a layer is sorted by its script.
+number of DOM nodes are also given, as Chromium reports them. A page is then scrolled to its end, 600 pixels a frame,
+and a layer is sorted by its script.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WATCH = """
         if (!image.complete || !image.naturalWidth) return requestAnimationFrame(look);
         count++;
       }
-      if (count) return void (window.firstView = performance.now(), window.inView = count);
+      if (count) return void (window.firstView = performance.now(), window.inView = count, window.told?.());
     }
     requestAnimationFrame(look);
   };
@@ -87,7 +87,7 @@ def measure_page(playwright: Playwright, address: str) -> dict[str, float]:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.add_init_script(WATCH)
         page.goto(address, wait_until="commit")
-        page.wait_for_function("window.firstView", timeout=60_000)
+        page.evaluate("new Promise(done => { window.told = done; window.firstView && done(); })")
         processes, session = browser.new_browser_cdp_session(), page.context.new_cdp_session(page)
         session.send("Performance.enable")
         found = {
@@ -102,7 +102,7 @@ def measure_page(playwright: Playwright, address: str) -> dict[str, float]:
 def _use(page: Page) -> dict[str, float]:
     """Scroll a page to its end; sort it if it is a layer's."""
     frames = page.evaluate(SCROLL)
-    found = {"frames": len(frames)}
+    found: dict[str, float] = {"frames": len(frames)}
     if len(frames) > 1:
         found["frame at the 95th percentile, ms"] = statistics.quantiles(frames, n=20)[-1]
     if page.locator("[name=sort]").count():

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.studies.made_gallery import fill_gallery, make_plan
 from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.site.build import build_site
-from benchmarks.studies.made_gallery import fill_gallery, make_plan
 
 HOSTILE = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "'-alert(1)-'", "</title><svg onload=alert(1)>",

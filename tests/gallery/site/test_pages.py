@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from benchmarks.studies.made_gallery import fill_gallery, make_plan
 from featureviz.errors import InvalidInput
 from featureviz.files import make_file_name
 from featureviz.gallery.planning.choosing import Group
@@ -18,7 +19,6 @@ from featureviz.gallery.site.reading import name_unit
 from featureviz.gallery.site.words import make_visible
 from featureviz.gallery.store.reading import Gallery
 from tests.gallery.site.conftest import GROUPS, HOSTILE, Page, pages_of
-from benchmarks.studies.made_gallery import fill_gallery, make_plan
 
 
 @pytest.fixture(scope="session")
