@@ -19,6 +19,7 @@ PathLike = str | os.PathLike[str]
 
 MOST_BYTES, MOST_JSON = 2**30, 2**28  # of a picture and of a report; weights and statistics may have more
 _HASH, _READABLE = 10, 80  # characters of a file's name
+_TEMPORARY = ".featureviz-"  # begins the name of a file that is not whole yet
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -92,7 +93,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".featureviz-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         os.chmod(temporary, 0o644)
@@ -103,6 +104,21 @@ def write_bytes(path: Path, data: bytes) -> None:
         if isinstance(error, OSError | ValueError):
             raise InvalidInput(f"cannot write {show_path(path)}: {_reason(error)}; give another path") from error
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that ``write_bytes`` left in ``folder`` when its process was killed.
+
+    Nobody else may write to the folder meanwhile.
+
+    Raises:
+        InvalidInput: one cannot be removed.
+    """
+    for path in folder.glob(f"{_TEMPORARY}????????"):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InvalidInput(f"cannot remove {show_path(path)}: {_reason(error)}; remove it by hand") from error
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:

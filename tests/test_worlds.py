@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import featureviz as fv
-from featureviz.lab import GateStatistics
+from featureviz.lab import GateStatistics, UnitStatistics
 from featureviz.lab.gates.natural_range import measure_responses
 from featureviz.transform import Flip, Noise, Pipeline, robust
 
@@ -39,6 +39,14 @@ def statistics(model: fv.TappedModel, natural: GateStatistics) -> list[Tensor]:
     measured = GateStatistics.measure(model, PICTURES.split(5), extremes=2, sample=4)
     loose = [measured.percentile(SITE, 1, 0.1), measured.quantile(SITE, 0.33), measured.sample]
     return [*measured[SITE].tensors.values(), measured[SITE].correlation, *loose]
+
+
+def units(model: fv.TappedModel, natural: GateStatistics) -> list[Tensor]:
+    measured = UnitStatistics.measure(model, PICTURES.split(5), most=3, joint=True)
+    near = torch.tensor(measured.nearest("conv", 1), dtype=torch.float64, device="cpu")
+    percentile = torch.tensor(measured.percentile("conv", 1, 0.1), dtype=torch.float64, device="cpu")
+    tensors = [tensor for layer in measured.layers.values() for tensor in layer.tensors.values()]
+    return [*tensors, near, percentile, fv.lab.weight_similarity(model, "conv")]
 
 
 def reachable(model: fv.TappedModel, natural: GateStatistics) -> list[Tensor]:
@@ -104,8 +112,8 @@ WORKS: dict[str, Callable[[fv.TappedModel, GateStatistics], list[Tensor]]] = {
         Pipeline([*robust(), Flip(), Noise(0.1)])(PICTURES[:2], fv.Rng(0, 2, 3), (16, 20)),
         Pipeline()(PICTURES[:2], fv.Rng(0, 2, 3), (16, 20)),
     ],
-    "evaluate": judged, "statistics": statistics, "reachable": reachable, "modes": modes, "drawn": drawn,
-    "loaded": loaded, "attribution": attribution, "intervened": intervened, "optimized": optimized,
+    "evaluate": judged, "statistics": statistics, "units": units, "reachable": reachable, "modes": modes,
+    "drawn": drawn, "loaded": loaded, "attribution": attribution, "intervened": intervened, "optimized": optimized,
 }  # fmt: skip
 
 

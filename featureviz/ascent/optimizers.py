@@ -116,6 +116,11 @@ class Scheduled:
             if not callable(getattr(self, name)):
                 raise InvalidInput(f"{name}={show(getattr(self, name))} was given; expected a function")
 
+    def __repr__(self) -> str:
+        """Functions are written by their names: an address would differ from run to run."""
+        made, schedule = (getattr(part, "__name__", None) or repr(part) for part in (self.make, self.schedule))
+        return f"Scheduled({made}, {schedule})"
+
     def __call__(self, leaves: list[nn.Parameter]) -> torch.optim.Optimizer:
         return self.make(leaves)
 

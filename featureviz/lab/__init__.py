@@ -24,12 +24,17 @@ from featureviz.lab.statistics.likeness import natural_distance, path_scores
 from featureviz.lab.statistics.measuring import OPEN, SHUT
 from featureviz.lab.statistics.pictures import Batch, Pictures, batches
 from featureviz.lab.statistics.site_statistics import SiteStatistics
+from featureviz.lab.statistics.units.layer_statistics import LayerStatistics
+from featureviz.lab.statistics.units.neighbours import Neighbour
+from featureviz.lab.statistics.units.unit_statistics import UnitExample, UnitStatistics
+from featureviz.lab.unit_weights import nearest_by_weight, weight_similarity
 
 __all__ = [
     "OPEN", "SHUT", "Ablation", "Batch", "GateAblator", "GateJacobian", "GateStatistics", "GateWeights", "GatedMaps",
-    "GradientPaths", "IntegratedGradients", "Modes", "Pictures", "ReachableRange", "SiteStatistics",
-    "SqueezeEllipsoid", "ablate", "activation_grid", "batches", "channel_maps", "colormap", "draw_sheet",
-    "excitation", "gate_jacobian", "gate_weights", "gated_maps", "grad_cam", "gradient", "gradient_path_profile",
-    "gradient_paths", "integrated_gradient_paths", "integrated_gradients", "modes", "natural_distance",
-    "natural_gates", "overlay", "path_scores", "reachable_range", "read_picture", "saliency_sheet", "save_picture",
+    "GradientPaths", "IntegratedGradients", "LayerStatistics", "Modes", "Neighbour", "Pictures", "ReachableRange",
+    "SiteStatistics", "SqueezeEllipsoid", "UnitExample", "UnitStatistics", "ablate", "activation_grid", "batches",
+    "channel_maps", "colormap", "draw_sheet", "excitation", "gate_jacobian", "gate_weights", "gated_maps", "grad_cam",
+    "gradient", "gradient_path_profile", "gradient_paths", "integrated_gradient_paths", "integrated_gradients",
+    "modes", "natural_distance", "natural_gates", "nearest_by_weight", "overlay", "path_scores", "reachable_range",
+    "read_picture", "saliency_sheet", "save_picture", "weight_similarity",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 import featureviz as fv
 from featureviz import lab
 from featureviz.errors import FeaturevizError, InvalidInput, ModelError
-from featureviz.lab import GateStatistics
+from featureviz.lab import GateStatistics, UnitStatistics
 from featureviz.lab.gates.card import make_cards
 from featureviz.lab.gates.natural_range import measure_responses
 from featureviz.lab.gates.reachability_study import ReachabilityStudy, choose_gates
@@ -28,6 +28,7 @@ class Bench(NamedTuple):
     jacobian: lab.GateJacobian
     maps: lab.GatedMaps
     modes: lab.Modes
+    units: UnitStatistics
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def bench(tiny: fv.TappedModel) -> Bench:
     natural = GateStatistics.measure(tiny, X)
     other = fv.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 6, 3), fv.nn.SEModule(6, 2)), size=24)
     jacobian = lab.gate_jacobian(tiny, SITE, natural[SITE].squeeze_mean)
-    return Bench(tiny, natural, other, jacobian, lab.gated_maps(tiny, SITE, X[0]), lab.modes(natural, SITE, 2))
+    units = UnitStatistics.measure(tiny, X, ["conv"], [SITE], units={"conv": [1, 4]})
+    return Bench(tiny, natural, other, jacobian, lab.gated_maps(tiny, SITE, X[0]), lab.modes(natural, SITE, 2), units)
 
 
 CALLS: dict[str, tuple[Callable[[Bench], Any], str]] = {
@@ -61,6 +63,28 @@ CALLS: dict[str, tuple[Callable[[Bench], Any], str]] = {
     "no model": (lambda b: GateStatistics.measure(None, X), "wrap it first"),
     "gates computed twice": (lambda b: GateStatistics.measure(small("shared"), X), "computed 2 times"),
     "images exchange gates": (lambda b: _exchanged(b, lambda: GateStatistics.measure(b.model, X)), "order of 2 images"),
+    # units
+    "units of no layer": (lambda b: UnitStatistics.measure(b.model, X, ["cone"]), "no layer 'cone'; nearest: 'conv'"),
+    "layer of another kind": (lambda b: UnitStatistics.measure(b.model, X, [3]), "layer=3"),
+    "layers as text": (lambda b: UnitStatistics.measure(b.model, X, "conv"), "layers='conv'.*names of layers"),
+    "gates of no block": (lambda b: UnitStatistics.measure(b.model, X, gates=["sf"]), "no gate 'sf'; nearest: 'se'"),
+    "neither layers nor gates": (lambda b: UnitStatistics.measure(b.model, X, []), "no layers and no gates"),
+    "unit 8 of 8": (lambda b: UnitStatistics.measure(b.model, X, ["conv"], units={"conv": [8]}), "unit 8 of 'conv'"),
+    "no units": (lambda b: UnitStatistics.measure(b.model, X, ["conv"], units={"conv": []}), "at least one unit"),
+    "units of another layer": (lambda b: UnitStatistics.measure(b.model, X, ["conv"], units={"se": [1]}), "layer 'se'"),
+    "units as a list": (lambda b: UnitStatistics.measure(b.model, X, ["conv"], units=[1]), r"units=\[1\]"),
+    "no images kept": (lambda b: UnitStatistics.measure(b.model, X, ["conv"], most=0), "most=0"),
+    "joint of another kind": (lambda b: UnitStatistics.measure(b.model, X, ["conv"], joint=1), "joint=1"),
+    "units on one image": (lambda b: UnitStatistics.measure(b.model, X[:1], ["conv"]), "1 images were given"),
+    "units of no model": (lambda b: UnitStatistics.measure(None, X), "wrap it first"),
+    "layer not measured": (lambda b: b.units["stem"], "no unit statistics 'stem'"),
+    "unit not measured": (lambda b: b.units.examples("conv", 5), r"unit 5 of 'conv' .*; measured were \[1, 4\]"),
+    "examples of unit 99": (lambda b: b.units.examples("gate:se", 99), "unit 99 of 'gate:se' was asked for; it has 8"),
+    "examples of unit x": (lambda b: b.units.examples("conv", "x"), "unit='x'"),
+    "examples in part": (lambda b: b.units.examples("conv", 1, 0.5), "most=0.5"),
+    "a score of nan": (lambda b: b.units.percentile("conv", 1, float("nan")), "score=nan"),
+    "nearest without joint": (lambda b: b.units.nearest("conv", 1), "measure with joint=True"),
+    "pictures of another source": (lambda b: [*b.units.load_pictures(3)], "int was given"),
     # gates
     "more modes than gates": (lambda b: lab.modes(b.natural, SITE, 99), "there are 1 to"),
     "no modes": (lambda b: lab.modes(b.natural, SITE, 0), "there are 1 to"),

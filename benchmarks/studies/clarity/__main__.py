@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def study_network(
     """A row of figures for each picture; what ``work`` already holds is not made again."""
     rows = list[dict[str, Any]]()
     layers = [layer for layer in LAYERS[name] if layer in nature.layers]
-    for layer, (recipe, options) in tqdm([(a, b) for b in recipes.items() for a in layers], desc=name):
+    for layer, (recipe, options) in tqdm(list(product(layers, recipes.items())), desc=name):
         stem = f"{name}-{layer}-{recipe}-{args.units}-{args.steps}-{args.seed}".replace(":", "_").replace(" ", "_")
         path = work / f"{stem}.json"
         if not path.is_file():

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featureviz.errors import NonFinite
+from featureviz.errors import InvalidInput, NonFinite, out_of_memory
 from featureviz.gallery.planning.tile import Tile
 from featureviz.gallery.store.writing import Made
 from featureviz.gallery.tiles import to_json
@@ -24,6 +24,9 @@ def render_batch(model: TappedModel, tiles: Sequence[Tile], options: Mapping[str
 
     Where a score is not finite, all tiles of the batch are rendered alone, and those that fail keep their last finite
     image, with the error in their figures.
+
+    Raises:
+        InvalidInput: the memory is full.
     """
     started, failure = time.perf_counter(), dict[str, Any]()
     try:
@@ -31,7 +34,14 @@ def render_batch(model: TappedModel, tiles: Sequence[Tile], options: Mapping[str
     except NonFinite as error:
         if len(tiles) > 1:
             return [one for tile in tiles for one in render_batch(model, [tile], options)]
-        made, failure = error.rendering, {"error": str(error)}
+        made, failure = error.rendering.completed(), {"error": str(error)}
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not out_of_memory(error):
+            raise
+        raise InvalidInput(
+            f"the memory is full with {len(tiles)} tiles of {tiles[0].layer!r} at once; give a smaller batch (--batch),"
+            " or smaller images (--size)"
+        ) from error
     seconds = (time.perf_counter() - started) / len(tiles)
     return [_describe(tile, made, row, seconds, failure) for row, tile in enumerate(tiles)]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
+
+import torch
 
 from featureviz.gallery.engine.batch import render_batch
 from featureviz.gallery.planning.tile import Tile
@@ -13,7 +15,10 @@ from featureviz.network.model import TappedModel
 
 def render_here(
     model: TappedModel, batches: Sequence[Sequence[Tile]], options: Mapping[str, Any]
-) -> Iterator[list[Made]]:
+) -> Generator[list[Made]]:
     """The tiles of each batch, as soon as it is rendered."""
+    device = options.get("device")
+    if isinstance(device, str | torch.device) and device != "cuda:all":
+        model, options = model.on(device), {**options, "device": None}  # copied once, and not for each batch
     for tiles in batches:
         yield render_batch(model, tiles, options)

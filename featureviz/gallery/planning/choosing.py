@@ -8,7 +8,7 @@ from typing import Any, final
 
 from torch import nn
 
-from featureviz.checks import wholes
+from featureviz.checks import entries, instance, show, wholes
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.gallery.planning.tile import CHANNEL, GATE, KINDS
 from featureviz.network.model import TappedModel
@@ -45,9 +45,9 @@ class Group:
             raise InvalidInput("a layer of the manifest has not the fields kind, layer, type, count, shape") from None
         texts, numbers = (group.layer, group.type), (group.count, *group.shape)
         if group.kind not in KINDS or not all(isinstance(t, str) for t in texts):
-            raise InvalidInput(f"{entry} is no layer of a manifest")
+            raise InvalidInput(f"{show(entry)} is no layer of a manifest")
         if not all(type(number) is int and number >= 0 for number in numbers):
-            raise InvalidInput(f"{entry} is no layer of a manifest")
+            raise InvalidInput(f"{show(entry)} is no layer of a manifest")
         return group
 
 
@@ -62,12 +62,10 @@ def choose_groups(model: TappedModel, layers: Sequence[str] | str, gates: Sequen
         ModelError: the network has nothing of the kind that is asked for.
     """
     rows = {row.name: row for row in model.layers()}
-    if isinstance(layers, str):
-        layers = list_main_layers(model, list(rows.values())) if layers == ALL else [layers]
-    if isinstance(gates, str):
-        gates = _list_blocks(model) if gates == ALL else [gates]
-    found = [_describe_layer(model, rows, name) for name in dict.fromkeys(layers)]
-    for name in dict.fromkeys(gates):
+    layers = list_main_layers(model, list(rows.values())) if layers == ALL else _list_names("layers", layers)
+    gates = _list_blocks(model) if gates == ALL else _list_names("gates", gates)
+    found = [_describe_layer(model, rows, name) for name in layers]
+    for name in gates:
         site = model.gates[name]
         shape = rows[site.name].shape if site.name in rows else ()
         found.append(Group(GATE, site.name, site.kind, site.channels, shape))
@@ -83,6 +81,11 @@ def choose_units(group: Group, units: Sequence[int] | None) -> list[int]:
     if not chosen:
         raise InvalidInput(f"units {list(units)[:8]} were asked for; {group.layer!r} has 0 to {group.count - 1}")
     return chosen
+
+
+def _list_names(argument: str, names: Sequence[str] | str) -> list[str]:
+    given = [names] if isinstance(names, str) else entries(argument, names, of="names")
+    return list(dict.fromkeys(instance(f"a name in {argument}", name, str) for name in given))
 
 
 def list_main_layers(model: TappedModel, rows: Sequence[Layer]) -> list[str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from featureviz.checks import MOST, entries, whole
-from featureviz.errors import InvalidInput
+from featureviz.checks import LARGEST, MOST, entries, show, whole, wholes
+from featureviz.errors import InvalidInput, unknown
 from featureviz.files import read_json, show_path, write_bytes
 from featureviz.gallery.planning.choosing import Group, choose_groups, choose_units
 from featureviz.gallery.planning.fingerprint import take_fingerprint
 from featureviz.gallery.planning.recipe import Recipe
 from featureviz.gallery.planning.tile import GATE, Tile, hash_tile
+from featureviz.naming import shorten
 from featureviz.network.model import TappedModel, tapped
 from featureviz.objectives.algebra import Objective
 from featureviz.objectives.gate_leaves import Gate
@@ -62,6 +63,46 @@ class Plan:
             for start in range(0, len(tiles), self.batch)
         ]
 
+    def check(self, model: TappedModel) -> None:
+        """Raise ``InvalidInput`` unless the plan is of this very network, and each key is that of its tile."""
+        if take_fingerprint(model) != self.fingerprint:
+            raise InvalidInput(
+                f"the plan is of another network than {model.name}, or of other weights or interventions; make a new"
+                " plan"
+            )
+        for tile in self.tiles:
+            if tile.key != hash_tile(self.fingerprint, self.recipe.text, tile.spec, tile.variant):
+                raise InvalidInput(
+                    f"the key {tile.key} of the tile {shorten(tile.spec, 100)} does not fit the recipe; was the"
+                    " manifest changed by hand? Make a new plan"
+                )
+
+    def select(
+        self, layers: Sequence[str] | str | None = None, *, units: Sequence[int] | None = None,
+        signs: Sequence[int] | None = None,
+    ) -> Plan:  # fmt: skip
+        """The part of the plan that has only these layers and blocks, units and signs; None stands for all.
+
+        ``"gate:NAME"`` is the block where a layer has the same name.
+
+        Raises:
+            UnknownName: the plan has no such layer or block.
+            InvalidInput: it has no such tile.
+        """
+        groups = self.groups if layers is None else _find_groups(self.groups, layers)
+        wanted = {(group.kind, group.layer) for group in groups}
+        chosen_units = None if units is None else set(wholes("units", units))
+        chosen_signs = (1, -1) if signs is None else _check_signs(signs)
+        tiles = tuple(
+            tile for tile in self.tiles
+            if (tile.kind, tile.layer) in wanted and tile.sign in chosen_signs
+            and (chosen_units is None or tile.unit in chosen_units)
+        )  # fmt: skip
+        if not tiles:
+            raise InvalidInput(f"the plan has no tile of units={show(units)} and signs={show(signs)}; leave one out")
+        there = {(tile.kind, tile.layer) for tile in tiles}
+        return replace(self, groups=tuple(g for g in groups if (g.kind, g.layer) in there), tiles=tiles)
+
     def write(self, path: Path) -> None:
         """Write the manifest: JSON with one line for each layer and for each tile."""
         head = {
@@ -87,14 +128,16 @@ class Plan:
                 f"{show_path(path)} is no plan of a gallery that this version of featureviz reads; give another folder"
             )
         try:
-            return cls(
+            found = cls(
                 _text(content, "model"), _text(content, "fingerprint"), Recipe.from_json(content.get("recipe")),
-                tuple(map(Group.from_json, entries("layers", content.get("layers")))),
-                tuple(map(Tile.from_json, entries("tiles", content.get("tiles")))),
+                tuple(map(Group.from_json, entries("layers", content.get("layers"), of="layers"))),
+                tuple(map(Tile.from_json, entries("tiles", content.get("tiles"), of="tiles"))),
                 whole("batch", content.get("batch"), 1, MOST),
             )  # fmt: skip
+            _check_tiles(found)
         except InvalidInput as error:
             raise InvalidInput(f"{show_path(path)} is no plan of a gallery: {error}") from error
+        return found
 
 
 def plan(
@@ -121,7 +164,7 @@ def plan(
         signs: 1 for what excites a unit, -1 for what suppresses it.
         variants: how many pictures of each unit and sign, from different noise.
         objective: a spec in which ``{goal}`` stands for the unit's own, such as
-            ``"{goal} + 100*diversity(features.6)"``.
+            ``"{goal} - 0.1*l1(input)"``. It looks at each image alone.
         recipe: the preset: ``"clear"``, ``"fast"``, ``"plain"`` or ``"maco"``.
         batch: how many tiles are rendered together.
         options: those of ``fv.render`` that differ from the preset's: steps, size, views, seed, transforms, optimizer,
@@ -129,7 +172,7 @@ def plan(
 
     Raises:
         UnknownName: there is no such layer or block.
-        InvalidInput: a layer has no units, or not one of the given ones.
+        InvalidInput: a layer has no units, or not one of the given ones; or there are more than a million tiles.
         ModelError: the network has no gates.
 
     >>> import featureviz as fv
@@ -141,16 +184,30 @@ def plan(
     groups = choose_groups(model, layers, gates if layers or gates else "all")
     chosen = Recipe.make(recipe, **options)
     fingerprint, variants = take_fingerprint(model), whole("variants", variants, 1, MOST)
-    signs = _check_signs(signs)
+    signs, batch = _check_signs(signs), whole("batch", batch, 1, MOST)
+    chosen_units = [choose_units(group, units) for group in groups]
+    count = sum(map(len, chosen_units)) * len(signs) * variants
+    if count > MOST:
+        raise InvalidInput(f"the plan would have {count:,} tiles; expected at most {MOST:,}: choose fewer layers")
     tiles = list[Tile]()
-    for group in groups:
-        for unit in choose_units(group, units):
+    for group, own in zip(groups, chosen_units, strict=True):
+        for unit in own:
             for sign in signs:
                 spec = _write_goal(group, unit, sign, objective).spec
                 for variant in range(variants):
                     key = hash_tile(fingerprint, chosen.text, spec, variant)
                     tiles.append(Tile(key, group.kind, group.layer, unit, sign, variant, spec))
-    return Plan(model.name, fingerprint, chosen, tuple(groups), tuple(tiles), whole("batch", batch, 1, MOST))
+    return Plan(model.name, fingerprint, chosen, tuple(groups), tuple(tiles), batch)
+
+
+def _check_tiles(made: Plan) -> None:
+    """An error if a tile is not of a layer of the plan, or is there twice."""
+    counts = {(group.kind, group.layer): group.count for group in made.groups}
+    for tile in made.tiles:
+        if tile.unit >= counts.get((tile.kind, tile.layer), 0):
+            raise InvalidInput(f"the tile {tile.key} is of a unit that its layers do not have")
+    if len({tile.key for tile in made.tiles}) < len(made):
+        raise InvalidInput("two of its tiles have the same key")
 
 
 def _write_goal(group: Group, unit: int, sign: int, objective: str) -> Objective:
@@ -160,12 +217,29 @@ def _write_goal(group: Group, unit: int, sign: int, objective: str) -> Objective
         return signed
     if not isinstance(objective, str) or GOAL not in objective:
         raise InvalidInput(f"objective={objective!r} was given; expected a spec that holds {GOAL}, the unit's own goal")
-    return parse(objective.replace(GOAL, f"({signed.spec})"))
+    made = parse(objective.replace(GOAL, f"({signed.spec})"))
+    if made.across_batch or made.n != 1:
+        raise InvalidInput(f"objective={objective!r} was given; expected one that looks at each image alone")
+    return made
+
+
+def _find_groups(groups: Sequence[Group], names: Sequence[str] | str) -> tuple[Group, ...]:
+    wanted = [names] if isinstance(names, str) else entries("layers", names, of="names")
+    of_name: dict[str, list[Group]] = {}
+    for group in groups:
+        of_name.setdefault(group.layer, []).append(group)
+        if group.kind == GATE:
+            of_name.setdefault(f"gate:{group.layer}", []).append(group)
+    for name in wanted:
+        if not isinstance(name, str) or name not in of_name:
+            raise unknown("layer in the plan", name, of_name)
+    chosen = [group for name in wanted for group in of_name[name]]
+    return tuple(group for group in groups if group in chosen)
 
 
 def _check_signs(signs: Iterable[int]) -> list[int]:
-    found = list(dict.fromkeys(entries("signs", signs)))
-    if not found or not all(type(sign) is int and sign in (1, -1) for sign in found):
+    found = list(dict.fromkeys(wholes("signs", signs, -LARGEST)))
+    if not found or not set(found) <= {1, -1}:
         raise InvalidInput(f"signs={signs!r} was given; expected (1, -1), (1,) or (-1,)")
     return found
 

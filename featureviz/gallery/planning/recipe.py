@@ -10,7 +10,8 @@ from typing import Any, final
 from torch import nn
 
 from featureviz.ascent.runtime import Runtime
-from featureviz.checks import choice, instance
+from featureviz.checks import SEEDS, VIEWS, choice, instance, whole
+from featureviz.checks import STEPS as MOST_STEPS
 from featureviz.errors import InvalidInput
 from featureviz.image.base import height_width
 from featureviz.image.picture import is_picture
@@ -59,7 +60,13 @@ class Recipe:
                 " with the same arguments, then it fits the folder"
             )
         steps = {"steps": self.given["steps"]} if "steps" in self.given else {}
-        return {"size": 128, "views": 1, "seed": 0} | PRESETS[self.preset](**steps) | dict(self.given)
+        options = {"size": 128, "views": 1, "seed": 0} | PRESETS[self.preset](**steps) | dict(self.given)
+        if self.text and self.text != {"preset": self.preset, **_describe(options)}:
+            raise InvalidInput(
+                "the manifest's recipe is not what its options mean to this version of featureviz; make the plan again,"
+                " for a new folder"
+            )
+        return options
 
     def to_json(self) -> dict[str, Any]:
         plain_values = self.given is not None and all(map(_is_plain, self.given.values()))
@@ -69,7 +76,7 @@ class Recipe:
     def from_json(cls, entry: Any) -> Recipe:
         text = dict(instance("the recipe of a manifest", entry, dict))
         given = text.pop("given", None)
-        if text.get("preset") not in PRESETS or not isinstance(given, dict | None):
+        if text.get("preset") not in tuple(PRESETS) or not isinstance(given, dict | None):
             raise InvalidInput(f"the recipe of the manifest names no preset; expected one of {', '.join(PRESETS)}")
         if isinstance(given, dict) and not set(given) <= set(OPTIONS):
             raise InvalidInput(f"the recipe of the manifest has unknown options; expected some of {', '.join(OPTIONS)}")
@@ -85,13 +92,19 @@ def _describe(options: Mapping[str, Any]) -> dict[str, Any]:
     transforms = options.get("transforms")
     runtime = instance("runtime", options.get("runtime") or Runtime(), Runtime)
     described = {
-        "steps": options.get("steps", STEPS), "size": list(height_width(options["size"])), "views": options["views"],
-        "seed": options["seed"],
+        "steps": whole("steps", options.get("steps", STEPS), 0, MOST_STEPS),
+        "size": list(height_width(options["size"])), "views": whole("views", options["views"], 1, VIEWS),
+        "seed": whole("seed", options["seed"], *SEEDS),
         "transforms": [repr(t) for t in list_transforms(clear_views() if transforms is None else transforms)],
         "optimizer": _name(options.get("optimizer") or cooling_adam()), "image": _describe_image(options.get("image")),
         **{key: value for key, value in asdict(runtime).items() if key in ("precision", "redirect")},
     }  # fmt: skip
     for name, value in described.items():
+        if "<lambda>" in str(value):
+            raise InvalidInput(
+                f"{name} is a lambda, whose name does not tell what it does, so a gallery could not be resumed; give a"
+                " function with a name"
+            )
         if re.search(r" at 0x[0-9a-f]+", str(value)):
             raise InvalidInput(
                 f"{name} is described as {value}, which differs from run to run, so a gallery could not be resumed;"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, final
 
+from featureviz.checks import show
 from featureviz.errors import InvalidInput
 from featureviz.files import make_file_name
 
@@ -65,7 +66,7 @@ class Tile:
             and tile.unit >= 0 and tile.sign in (1, -1) and tile.variant >= 0
         )  # fmt: skip
         if not right:
-            raise InvalidInput(f"{entry} is no tile")
+            raise InvalidInput(f"{show(entry)} is no tile")
         return tile
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -12,9 +12,10 @@ from featureviz.files import PathLike, check_path, make_file_name
 from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.planning.plan import MANIFEST, Plan
 from featureviz.gallery.planning.tile import Tile
-from featureviz.gallery.store.index import INDEX, from_text, open_index, telling, to_text
+from featureviz.gallery.store.index import INDEX, PHOTOGRAPHS, from_text, open_index, telling, to_text
+from featureviz.gallery.store.inline import draw_inline
 
-PHOTOGRAPHS = "photographs"
+_AT_ONCE = 500  # keys in one query
 
 
 class StoredTile(NamedTuple):
@@ -22,7 +23,8 @@ class StoredTile(NamedTuple):
 
     ``figures`` has ``score``, its mean on held-out views; ``sd``, the spread between these views; ``unseen``, the
     scores as JPEG, blurred and cropped; ``gate`` and ``logit`` where it is of a gate; ``steps``; and ``moved``, which
-    is false where no step changed the image. ``trace`` has the score at each step.
+    is false where no step changed the image. Where a score became infinite or NaN, ``error`` tells it, and the image is
+    the last finite one. Figures that are not finite are None. ``trace`` has the score at each step.
     """
 
     tile: Tile
@@ -85,13 +87,26 @@ class Gallery:
         gallery.about.update({key: from_text(value) for key, value in gallery._read("SELECT key, value FROM about")})
         return gallery
 
+    def select(
+        self, layers: Sequence[str] | str | None = None, *, units: Sequence[int] | None = None,
+        signs: Sequence[int] | None = None,
+    ) -> Gallery:  # fmt: skip
+        """The part of the gallery that has only these layers and blocks, units and signs; None stands for all.
+
+        ``"gate:NAME"`` is the block where a layer has the same name. Errors are those of ``Plan.select``.
+        """
+        return replace(self, plan=self.plan.select(layers, units=units, signs=signs))
+
     def tiles(self, group: Group | None = None) -> list[StoredTile]:
         """The finished tiles of a group, or all, in the order of the plan."""
-        rows = {
-            key: (from_text(figures), from_text(trace), seconds)
-            for key, figures, trace, seconds in self._read("SELECT key, figures, trace, seconds FROM tiles")
-        }
-        wanted = (t for t in self.plan.tiles if group is None or (t.kind, t.layer) == (group.kind, group.layer))
+        wanted = [t for t in self.plan.tiles if group is None or (t.kind, t.layer) == (group.kind, group.layer)]
+        rows = dict[str, tuple[Any, Any, float]]()
+        with closing(open_index(self.folder)) as connection, telling(self.folder / INDEX):
+            for start in range(0, len(wanted), _AT_ONCE):
+                keys = [tile.key for tile in wanted[start : start + _AT_ONCE]]
+                query = f"SELECT key, figures, trace, seconds FROM tiles WHERE key IN ({', '.join('?' * len(keys))})"
+                for key, figures, trace, seconds in connection.execute(query, keys):
+                    rows[key] = from_text(figures), from_text(trace), seconds
         return [StoredTile(tile, *rows[tile.key]) for tile in wanted if tile.key in rows]
 
     def natural(self, group: Group) -> dict[int, dict[str, Any]]:
@@ -101,15 +116,15 @@ class Gallery:
 
     def examples(self, group: Group) -> dict[int, list[Example]]:
         """The photographs at the ends of the range of each unit of a group."""
-        names = {n: Photograph(n, from_text(name)) for n, name in self._read("SELECT number, name FROM photographs")}
         found: dict[int, list[Example]] = {}
         rows = self._read(
-            "SELECT unit, sign, photograph, value, box FROM examples WHERE kind = ? AND layer = ?"
-            " ORDER BY unit, sign DESC, rank",
+            "SELECT unit, sign, number, name, value, box FROM examples JOIN photographs ON photograph = number"
+            " WHERE kind = ? AND layer = ? ORDER BY unit, sign DESC, rank",
             _key(group),
         )
-        for unit, sign, number, value, box in rows:
-            found.setdefault(unit, []).append(Example(sign, names[number], value, tuple(from_text(box))))
+        for unit, sign, number, name, value, box in rows:
+            photograph = Photograph(number, from_text(name))
+            found.setdefault(unit, []).append(Example(sign, photograph, value, tuple(from_text(box))))
         return found
 
     def neighbours(self, group: Group) -> dict[int, list[Neighbour]]:
@@ -122,6 +137,10 @@ class Gallery:
         for unit, *row in rows:
             found.setdefault(unit, []).append(Neighbour(*row))
         return found
+
+    def _repr_html_(self) -> str:
+        """Some units of each layer, for a notebook."""
+        return draw_inline(self.folder, self.plan, [(stored.tile, stored.figures) for stored in self.tiles()])
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with closing(open_index(self.folder)) as connection, telling(self.folder / INDEX):

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from featureviz.errors import InvalidInput
-from featureviz.image.picture import read_picture
 from featureviz.lab.statistics.gate_statistics import Example, GateStatistics
-from featureviz.lab.statistics.pictures import Pictures, Source, batches
+from featureviz.lab.statistics.pictures import Pictures, Source, batches, load_pictures
 from featureviz.network.model import TappedModel
 from featureviz.objectives.gate_leaves import Gate
 
@@ -36,8 +35,8 @@ def load_examples(
 ) -> tuple[list[ExampleImage], list[ExampleImage]]:
     """The images with the lowest and with the highest logits of a gate, the most extreme first.
 
-    ``source`` are the images that were measured, ``Pictures`` or a tensor; images that it does not contain are left
-    out. There are at most ``most`` images at each end, and at most half of all images.
+    ``source`` are the images that were measured; images that it does not contain are left out. There are at most
+    ``most`` images at each end, and at most half of all images.
 
     Raises:
         InvalidInput: an image has another logit than in the statistics, so these are of another network or source.
@@ -50,7 +49,8 @@ def load_examples(
 def _load(
     model: TappedModel, natural: GateStatistics, gate: Gate, source: Source, examples: Sequence[Example]
 ) -> list[ExampleImage]:
-    pairs = [(e, p) for e in examples if (p := _find_picture(source, e)) is not None]
+    found = dict(load_pictures(source, {e.image: e.name for e in examples}, model.input_size((224, 224))))
+    pairs = [(e, found[e.image]) for e in examples if e.image in found]
     if not pairs:
         return []
     with torch.no_grad():
@@ -67,18 +67,6 @@ def _load(
             )
         loaded.append(ExampleImage(example.image, example.name, logit, value, picture))
     return loaded
-
-
-def _find_picture(source: Source, example: Example) -> Tensor | None:
-    if isinstance(source, Tensor):
-        return source[example.image].float() if example.image < len(source) else None
-    if not isinstance(source, Pictures) or example.name not in source.names:
-        return None
-    path = source.paths[source.names.index(example.name)]
-    try:
-        return read_picture(path, source.size)
-    except InvalidInput:  # the file has changed since it was measured
-        return None
 
 
 def sample_evenly(source: Source, size: tuple[int, int], most: int) -> Tensor:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -18,12 +17,13 @@ from featureviz.checks import MOST, SEEDS, choice, finite, flag, holds_numbers, 
 from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.files import PathLike, check_path, open_file, show_path, write_bytes
 from featureviz.lab.inputs import check_units
-from featureviz.lab.statistics.measuring import RunningStatistics
-from featureviz.lab.statistics.pictures import Pictures, Skipped, Source, batches
+from featureviz.lab.statistics.measuring import Measured, RunningStatistics, measure_all
+from featureviz.lab.statistics.pictures import Skipped, Source
 from featureviz.lab.statistics.site_statistics import SiteStatistics, format_table
+from featureviz.lab.statistics.streams import percentiles
 from featureviz.models.checkpoint import read_saved
 from featureviz.network.model import TappedModel, tapped
-from featureviz.network.surroundings import own_surroundings, postponed_interrupts, progress_bar
+from featureviz.network.surroundings import own_surroundings
 
 LEVELS = (  # dense in the tails, where renders lie; the ends are the minimum and the maximum
     0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, *(i / 20 for i in range(2, 19)),
@@ -35,6 +35,7 @@ COMPACT = (
 )  # fmt: skip
 OF_BLOCK = ("static_share", "effective_rank")  # one number for all gates
 Quantity = Literal["logits", "squeeze"]
+T = TypeVar("T")
 
 
 class Example(NamedTuple):
@@ -108,46 +109,25 @@ class GateStatistics:
                 f"{model.name} has no channel gates to measure; give a network with squeeze-and-excitation blocks:"
                 " `fv.gates(model)` lists what was found"
             )
-        size = model.input_size((224, 224))
-        source = Pictures(pictures, size) if isinstance(pictures, str | os.PathLike) else pictures
-        running, names, interrupted = RunningStatistics.empty(sites, extremes), dict[int, str](), False
-        total = len(source) if isinstance(source, Pictures) or (isinstance(source, Tensor) and source.ndim) else None
-        with (
-            postponed_interrupts() as interrupt,
-            progress_bar(flag("progress", progress), total=total, desc="gates", unit="image") as bar,
-        ):
-            try:
-                for batch in batches(source, size):
-                    names.update(enumerate(batch.names or (), running.count))
-                    running = running.add(model, batch, sample, seed)
-                    if bar is not None:
-                        bar.update(len(batch.images))
-                    interrupt()
-            except KeyboardInterrupt:
-                if running.count < 2:
-                    raise
-                interrupted = True
-        return cls._from_running(running, source, names, interrupted)
+        done = measure_all(
+            pictures, model.input_size((224, 224)), RunningStatistics.empty(sites, extremes),
+            lambda running, batch: running.add(model, batch, sample, seed), progress=progress, what="gates",
+        )  # fmt: skip
+        return cls._from_measured(done)
 
     @classmethod
-    def _from_running(
-        cls, running: RunningStatistics, source: Source, names: Mapping[int, str], interrupted: bool
-    ) -> GateStatistics:
-        skipped, classes = (source.skipped, source.classes) if isinstance(source, Pictures) else ((), ())
-        if running.count < 2:
-            left = f" ({len(skipped)} files could not be read)" if skipped else ""
-            raise InvalidInput(f"{running.count} images were given{left}; expected at least 2")
+    def _from_measured(cls, done: Measured[RunningStatistics]) -> GateStatistics:
+        running, classes = done.totals, done.classes
         first = next(iter(running.blocks.values())).classes
         sites = {
             name: SiteStatistics(block.to_tensors(LEVELS), name, labelled=len(first.classes) > 0)
             for name, block in running.blocks.items()
         }
         ends = [end.flatten() for s in sites.values() for end in (s.lowest_images, s.highest_images)]
-        kept = torch.cat([running.sample, *ends]).unique().tolist()
         return cls(
             sites, running.count, tuple(classes[i] if classes else str(i) for i in first.classes.tolist()),
-            tuple(first.counts.tolist()), running.sample, {i: names[i] for i in kept if i in names}, tuple(skipped),
-            interrupted,
+            tuple(first.counts.tolist()), running.sample, done.names_of(torch.cat([running.sample, *ends])),
+            done.skipped, done.interrupted,
         )  # fmt: skip
 
     def completed(self) -> GateStatistics:
@@ -172,19 +152,12 @@ class GateStatistics:
         """
         known, unit = self._quantiles(site, of), whole("unit", unit)
         check_units(site, [unit], known.shape[1])
-        q = known[:, unit].contiguous()
+        q = known[:, unit]
         if not isinstance(logits, Tensor):
             logits = torch.tensor(finite("logits", logits), dtype=q.dtype, device="cpu")
         if not holds_numbers(logits) or not bool(logits.isfinite().all()):
             raise InvalidInput(f"logits={show(logits)} was given; expected finite numbers")
-        logits, levels = logits.to(q).contiguous(), torch.tensor(LEVELS, dtype=q.dtype, device=q.device)
-        ranks = []
-        for after in (False, True):  # the mean of both ranks puts the one logit of a constant gate at 50
-            right = torch.searchsorted(q, logits, right=after).clamp(1, len(q) - 1)
-            low, high = q[right - 1], q[right]
-            share = ((logits - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
-            ranks.append(levels[right - 1] + share * (levels[right] - levels[right - 1]))
-        return 50 * (ranks[0] + ranks[1])
+        return percentiles(q, LEVELS, logits)
 
     def quantile(self, site: str, level: float, *, of: Quantity = "logits") -> Tensor:
         """``[C]``: the logit, or squeeze, below which a share ``level`` (0 to 1) of the natural images lies."""
@@ -238,14 +211,7 @@ class GateStatistics:
     @classmethod
     def load(cls, path: PathLike) -> GateStatistics:
         """Read a file that ``save`` wrote; any other file, or one with other levels, raises ``InvalidInput``."""
-        open_file(path).close()  # what is no file at all has an error of its own
-        try:
-            return cls._from_saved(read_saved(path, "statistics"))
-        except Exception as error:  # whatever else the file holds
-            why = str(error) if isinstance(error, ModelError | ValueError) else f"{type(error).__name__}: {error}"
-            raise InvalidInput(
-                f"{show_path(path)} holds no gate statistics ({why}); give a file that GateStatistics.save wrote"
-            ) from error
+        return load_statistics(path, cls._from_saved, "gate statistics", "GateStatistics.save")
 
     @classmethod
     def _from_saved(cls, saved: Mapping[str, Any]) -> GateStatistics:
@@ -259,6 +225,16 @@ class GateStatistics:
         lists = {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
         skipped = tuple(Skipped(*s) for s in about.get("skipped", ()))
         return cls(sites, whole("count", saved["count"], 2), **{**about, **lists, "skipped": skipped})
+
+
+def load_statistics(path: PathLike, read: Callable[[Any], T], what: str, writer: str) -> T:
+    """``read`` of what a file holds; ``InvalidInput`` that names the file if it holds no such statistics."""
+    open_file(path).close()  # what is no file at all has an error of its own
+    try:
+        return read(read_saved(path, "statistics"))
+    except Exception as error:  # whatever else the file holds
+        why = str(error) if isinstance(error, ModelError | ValueError) else f"{type(error).__name__}: {error}"
+        raise InvalidInput(f"{show_path(path)} holds no {what} ({why}); give a file that {writer} wrote") from error
 
 
 def measured(natural: GateStatistics) -> GateStatistics:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import Generic, NamedTuple, Protocol, TypeVar, final
 
 import torch
 from torch import Tensor
 
-from featureviz.errors import ModelError
+from featureviz.checks import flag
+from featureviz.errors import InvalidInput, ModelError
 from featureviz.lab.statistics.co_gating import correlation, effective_rank
-from featureviz.lab.statistics.pictures import Batch
+from featureviz.lab.statistics.pictures import Batch, Pictures, Skipped, Source, batches
 from featureviz.lab.statistics.streams import (
     ClassSums,
     Extremes,
@@ -24,9 +26,71 @@ from featureviz.lab.statistics.streams import (
 from featureviz.network.in_force import check_batch
 from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
+from featureviz.network.surroundings import postponed_interrupts, progress_bar
 from featureviz.network.taps import GATE, GATE_VALUE, PRE_GATE
 
 OPEN, SHUT = 0.99, 0.01  # a gate is open at a value of at least OPEN, and shut at a value of at most SHUT
+
+
+class Running(Protocol):
+    """Totals after ``count`` images, which never change: a batch more gives new ones."""
+
+    @property
+    def count(self) -> int: ...
+
+
+R = TypeVar("R", bound=Running)
+
+
+@final
+@dataclass(frozen=True)
+class Measured(Generic[R]):
+    """The totals of a pass; the names of the images by number, unread files, classes, and whether Ctrl-C ended it."""
+
+    totals: R
+    names: Mapping[int, str]
+    skipped: tuple[Skipped, ...]
+    classes: tuple[str, ...]
+    interrupted: bool
+
+    def names_of(self, numbers: Tensor) -> dict[int, str]:
+        """The names of the images with these numbers, where they are known."""
+        return {i: self.names[i] for i in numbers.unique().tolist() if i in self.names}
+
+
+def measure_all(
+    source: Source, size: tuple[int, int], empty: R, add: Callable[[R, Batch], R], *, progress: bool, what: str
+) -> Measured[R]:
+    """``empty`` with every batch of ``source`` added; Ctrl-C after the second image ends the pass early.
+
+    ``what`` is written before the bar. Pictures of a folder are cropped to ``size``.
+
+    Raises:
+        InvalidInput: fewer than 2 images.
+    """
+    source = Pictures(source, size) if isinstance(source, str | os.PathLike) else source
+    totals, names, interrupted = empty, dict[int, str](), False
+    total = len(source) if isinstance(source, Pictures) or (isinstance(source, Tensor) and source.ndim) else None
+    with (
+        postponed_interrupts() as interrupt,
+        progress_bar(flag("progress", progress), total=total, desc=what, unit="image") as bar,
+    ):
+        try:
+            for batch in batches(source, size):
+                names.update(enumerate(batch.names or (), totals.count))
+                totals = add(totals, batch)
+                if bar is not None:
+                    bar.update(len(batch.images))
+                interrupt()
+        except KeyboardInterrupt:
+            if totals.count < 2:
+                raise
+            interrupted = True
+    skipped, classes = (tuple(source.skipped), source.classes) if isinstance(source, Pictures) else ((), ())
+    if totals.count < 2:
+        left = f" ({len(skipped)} files could not be read)" if skipped else ""
+        raise InvalidInput(f"{totals.count} images were given{left}; expected at least 2")
+    return Measured(totals, names, skipped, classes, interrupted)
 
 
 @final
@@ -150,7 +214,7 @@ def read_gates(model: TappedModel, batch: Batch, first: int) -> dict[str, GateRe
             logits, x, values = (activations[kind + name].float() for kind in (GATE, PRE_GATE, GATE_VALUE))
             readings[name] = GateReadings(logits.cpu(), site.squeezed(x).cpu(), values.cpu())
             for what, tensor in readings[name]._asdict().items():
-                _check_finite(tensor, f"the {what} of block {name!r}", batch, first)
+                check_finite(tensor, f"the {what} of block {name!r}", batch, first)
     return readings
 
 
@@ -164,7 +228,8 @@ def static_share(values: Moments) -> Tensor:
     return between / (between + within) if float(between + within) > 0 else torch.ones_like(between)
 
 
-def _check_finite(tensor: Tensor, what: str, batch: Batch, first: int) -> None:
+def check_finite(tensor: Tensor, what: str, batch: Batch, first: int) -> None:
+    """Raise ``ModelError`` unless all ``[B,C]`` are finite; the images have the numbers from ``first`` on."""
     finite = tensor.isfinite().all(1)
     if not finite.all():
         row = int(finite.int().argmin())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -171,6 +172,30 @@ def batches(source: Source, size: Size, *, batch: int = BATCH) -> Iterator[Batch
             " [0,1], or an iterable of tensors or (images, labels) pairs"
         )
     return _split_batches(source, batch)
+
+
+def load_pictures(source: Source, names: Mapping[int, str | None], size: Size) -> Iterator[tuple[int, Tensor]]:
+    """The images with these numbers, again and one at a time: (number, ``[C,H,W]``), as they were measured.
+
+    ``names`` gives the name of each image if it is known. Files are found by their names, because those that could not
+    be read have no number. Images of anything else are counted as ``batches`` gives them, so a loader must not shuffle.
+    What ``source`` does not contain any more is left out.
+    """
+    source = Pictures(source, size) if isinstance(source, str | os.PathLike) else source
+    if isinstance(source, Pictures):
+        paths = dict(zip(source.names, source.paths, strict=True))
+        for number, name in names.items():
+            with suppress(InvalidInput):  # the file has changed since it was measured
+                if name in paths:
+                    yield number, read_picture(paths[name], source.size)
+        return
+    if isinstance(source, Tensor):
+        yield from ((number, source[number].float()) for number in names if number < len(source))
+        return
+    first = 0
+    for batch in batches(source, size):
+        yield from ((first + i, image) for i, image in enumerate(batch.images) if first + i in names)
+        first += len(batch.images)
 
 
 def _split_batches(source: Iterable[Any], most: int) -> Iterator[Batch]:

@@ -6,6 +6,7 @@ that is interrupted still has a complete statistic. The split into batches chang
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -82,9 +83,9 @@ class Histogram:
     def add(self, x: Tensor) -> Histogram:
         x = x.double()
         low, high = self.low.minimum(x.amin(0)), self.high.maximum(x.amax(0))
-        counts = self._rebin(low, high)
         width = bin_width(low, high)
-        bins = (x / width).floor() - (low / width).floor()
+        counts, first = self._rebin(low, width), (low / width).floor()
+        bins = (x / width).floor() - first
         counts.scatter_add_(1, bins.long().T, torch.ones_like(bins.T, dtype=torch.int32))
         return Histogram(counts, low, high)
 
@@ -108,14 +109,18 @@ class Histogram:
         values = self.start[:, None] + (bins + share) * self.width[:, None]
         return values.maximum(self.low[:, None]).minimum(self.high[:, None]).T
 
-    def _rebin(self, low: Tensor, high: Tensor) -> Tensor:
-        if bool(self.low.isinf().any()) or bool((self.low == low).all() & (self.high == high).all()):
-            return self.counts.clone()
-        old, new = self.width, bin_width(low, high)
-        index = (self.low / old).floor()[:, None] + torch.arange(BINS, device="cpu")
-        index = (index * (old / new)[:, None]).floor() - (low / new).floor()[:, None]
-        # Bins beyond the largest observation are empty, so clamping them changes no count.
-        return torch.zeros_like(self.counts).scatter_add_(1, index.long().clamp(0, BINS - 1), self.counts)
+    def _rebin(self, low: Tensor, new: Tensor) -> Tensor:
+        """A copy of the counts in bins of the ``new`` width from ``low`` on; most variables keep their bins."""
+        counts, old = self.counts.clone(), self.width
+        first, start = (self.low / old).floor(), (low / new).floor()
+        (moved,) = (self.low.isfinite() & ((old != new) | (first != start))).nonzero(as_tuple=True)
+        if len(moved):
+            index = first[moved, None] + torch.arange(BINS, device="cpu")
+            index = (index * (old / new)[moved, None]).floor() - start[moved, None]
+            # Bins beyond the largest observation are empty, so clamping them changes no count.
+            index = index.long().clamp(0, BINS - 1)
+            counts[moved] = torch.zeros_like(counts[moved]).scatter_add_(1, index, counts[moved])
+        return counts
 
 
 def bin_width(low: Tensor, high: Tensor) -> Tensor:
@@ -150,14 +155,54 @@ class Extremes:
 
     def add(self, x: Tensor, first: int) -> Extremes:
         """With the observations number ``first``, ``first + 1``, ..."""
-        more = (first + torch.arange(len(x), device="cpu"))[:, None].expand(-1, x.shape[1])
+        return self.merge(x, first)[0]
 
-        def most_extreme(values: Tensor, numbers: Tensor, descending: bool) -> tuple[Tensor, Tensor]:
-            ordered, order = torch.cat([values, x]).sort(dim=0, descending=descending, stable=True)
-            return ordered[: self.most], torch.cat([numbers, more]).gather(0, order[: self.most])
+    def merge(self, x: Tensor, first: int) -> tuple[Extremes, Change, Change]:
+        """As ``add``, and how the low and the high end change."""
+        low, high = (self._change(x, descending) for descending in (False, True))
+        numbers = (first + torch.arange(len(x), device="cpu"))[:, None].expand(-1, x.shape[1])
+        lowest, lowest_numbers = (low.carry(o, n) for o, n in ((self.lowest, x), (self.lowest_numbers, numbers)))
+        highest, highest_numbers = (high.carry(o, n) for o, n in ((self.highest, x), (self.highest_numbers, numbers)))
+        return Extremes(lowest, lowest_numbers, highest, highest_numbers, self.most), low, high
 
-        lowest = most_extreme(self.lowest, self.lowest_numbers, False)
-        return Extremes(*lowest, *most_extreme(self.highest, self.highest_numbers, True), self.most)
+    def _change(self, x: Tensor, descending: bool) -> Change:
+        """Only those variables are sorted for which one of the observations x enters."""
+        values = self.highest if descending else self.lowest
+        enters = torch.ones_like(x[0], dtype=torch.bool)
+        if len(values) == self.most:
+            enters = x.amax(0) > values[-1] if descending else x.amin(0) < values[-1]
+        (columns,) = enters.nonzero(as_tuple=True)
+        merged = torch.cat([values[:, columns], x[:, columns]])
+        order = merged.argsort(dim=0, descending=descending, stable=True)[: self.most]
+        return Change(columns, order, len(values))
+
+
+@final
+@dataclass(frozen=True)
+class Change:
+    """How one end of the ``Extremes`` changes with a batch.
+
+    ``columns`` are the variables for which something enters, and ``order`` ``[K,c]`` says what their ranks become: an
+    old rank below ``kept``, and from there on a row of the batch.
+    """
+
+    columns: Tensor
+    order: Tensor
+    kept: int
+
+    def carry(self, notes: Tensor, new: Tensor) -> Tensor:
+        """``[K,C]`` from the notes on the old ranks and those on the batch, ``[B,C]``."""
+        return self.carry_some(notes, lambda rows, columns: new[rows, columns])
+
+    def carry_some(self, notes: Tensor, find: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """As ``carry``, for ``[K,C,...]``, where ``find(rows, columns)`` makes the new notes ``[E,...]``."""
+        if not len(self.columns):
+            return notes
+        shape = (*self.order.shape, *notes.shape[2:])
+        moved = notes[self.order.clamp(max=self.kept - 1), self.columns] if self.kept else notes.new_zeros(shape)
+        rank, column = (self.order >= self.kept).nonzero(as_tuple=True)
+        moved[rank, column] = find(self.order[rank, column] - self.kept, self.columns[column])
+        return moved if len(self.columns) == notes.shape[1] else notes.index_copy(1, self.columns, moved)
 
 
 def quantiles(levels: tuple[float, ...], count: int, extremes: Extremes, histogram: Histogram) -> Tensor:
@@ -179,6 +224,19 @@ def quantiles(levels: tuple[float, ...], count: int, extremes: Extremes, histogr
     values = torch.where((ranks < kept)[:, None], from_low, values)[where]
     start, end = values[: len(levels)], values[len(levels) :]
     return start + (end - start) * (position - below)[:, None]
+
+
+def percentiles(known: Tensor, levels: tuple[float, ...], values: Tensor) -> Tensor:
+    """The percentiles, 0 to 100, of ``values`` of any shape among quantiles ``known`` ``[Q]`` at these levels."""
+    known, values = known.contiguous(), values.to(known).contiguous()
+    at = torch.tensor(levels, dtype=known.dtype, device=known.device)
+    ranks = []
+    for after in (False, True):  # the mean of both ranks puts the one value of a constant variable at 50
+        right = torch.searchsorted(known, values, right=after).clamp(1, len(known) - 1)
+        low, high = known[right - 1], known[right]
+        share = ((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+        ranks.append(at[right - 1] + share * (at[right] - at[right - 1]))
+    return 50 * (ranks[0] + ranks[1])
 
 
 @final

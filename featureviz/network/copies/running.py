@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, final
 from weakref import ref
@@ -87,13 +87,30 @@ class RunningCopy(nn.Module):
         return {name: (taps[name].axes or IMAGE_AXES).join([row[name] for row in rows]) for name in rows[0]}
 
     def _read(self, x: Tensor, taps: Mapping[str, Tap], redirect: bool) -> dict[str, Tensor]:
-        taken = {name: x for name, tap in taps.items() if tap.module == IMAGE}
+        taken: dict[str, Tensor] = {}
+
+        def take(name: str, tensor: Tensor, stays: bool) -> None:
+            taken[name] = tensor if stays else tensor.clone()
+
+        self.stream(x, taps, take, redirect=redirect)
+        return taken
+
+    def stream(
+        self, x: Tensor, taps: Mapping[str, Tap], take: Callable[[str, Tensor, bool], None], *, redirect: bool = False
+    ) -> None:
+        """Call ``take(name, tensor, stays)`` for what passes each tap; the network is left at the last one.
+
+        Unless the tensor ``stays``, what runs on may overwrite it in place. So what is not kept needs no memory.
+        A network whose views must go ``alone`` gets one view at a time from the caller.
+        """
+        for name in (name for name, tap in taps.items() if tap.module == IMAGE):
+            take(name, x, True)
         returned = [name for name, tap in taps.items() if tap.module == RETURNED]
         inside = {name: tap for name, tap in taps.items() if tap.module not in (IMAGE, RETURNED)}
         whole = bool(returned) or self.alone  # run to the end, to see that no layer runs once more
         read = set[str]()
 
-        def take(name: str, output: Any) -> None:
+        def pass_on(name: str, output: Any) -> None:
             if name in read:
                 raise ModelError(
                     f"layer {name!r} ran more often for this picture than for the noise from which {self.name} was"
@@ -101,27 +118,30 @@ class RunningCopy(nn.Module):
                 )
             read.add(name)
             last = not whole and len(read) == len(inside)
-            tensor = inside[name].reshape(_tensor_of(name, output))
-            taken[name] = tensor if last else tensor.clone()  # what runs on may overwrite it in place
+            take(name, inside[name].reshape(_tensor_of(name, output)), last)
             if last:
                 raise Reached
 
         if not inside and not returned:
-            return taken
+            return
         for tap in inside.values():
             if tap.splits:
                 split_attention(self.net, tap.splits)
-        with hooked(self.net, inside, take):
+        with hooked(self.net, inside, pass_on):
             try:
                 output = self(x, redirect=redirect)
             except Reached:
-                return taken
-        if missing := [name for name in inside if name not in read]:
+                return
+        self._check_all_ran([name for name in inside if name not in read])
+        for name in returned:
+            take(name, _tensor_of(name, output), True)
+
+    def _check_all_ran(self, missing: Sequence[str]) -> None:
+        if missing:
             raise ModelError(
                 f"layer {missing[0]!r} did not run for this picture, though it did for noise: {self.name} decides by"
                 " the picture which layers run; tap a module that always runs"
             )
-        return taken | {name: _tensor_of(name, output) for name in returned}
 
     def _run(self, x: Tensor) -> Any:
         return self.net(x) if self.forward_fn is None else self.forward_fn(self.net, x)
