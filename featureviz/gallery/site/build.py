@@ -33,8 +33,7 @@ def build_site(folder: PathLike) -> Path:
     """
     gallery = Gallery.open(folder)
     out, atlas = check_writable(gallery.folder), read_atlas(gallery)
-    natural = any(unit.natural for layer in atlas.layers for unit in layer.units)
-    common: dict[str, Any] = {"atlas": atlas, "natural": natural}
+    common: dict[str, Any] = {"atlas": atlas, "natural": atlas.about.get("natural")}
     write_assets(out, STYLE, SCRIPT)
     write_file(out / SEARCH, _list_names(atlas))
     for before, layer, after in with_neighbours(atlas.layers):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
+import numpy as np
 
 from featureviz.files import make_file_name
 from featureviz.gallery.planning.choosing import Group
@@ -47,13 +48,15 @@ def name_unit(group: Group, number: int) -> str:
 def _read_layer(
     gallery: Gallery, group: Group, planned: Iterable[Tile], made: Iterable[StoredTile], there: set[str]
 ) -> Layer:
-    natural, examples, alike = gallery.natural(group), gallery.examples(group), gallery.neighbours(group)
+    natural = {unit: _read_natural(figures) for unit, figures in gallery.natural(group).items()}
+    examples, alike = gallery.examples(group), gallery.neighbours(group)
+    levels = gallery.about.get("natural", {}).get("levels", [])
     signs, pictures = defaultdict[int, list[int]](list), defaultdict[int, list[Picture]](list)
     for tile in planned:
         signs[tile.unit].append(tile.sign)
     for stored in made:
         unit = stored.tile.unit
-        pictures[unit].append(_read_picture(stored, name_unit(group, unit), natural.get(unit, {})))
+        pictures[unit].append(_read_picture(stored, name_unit(group, unit), natural.get(unit, {}), levels))
     units = []
     for number, own in signs.items():
         name = name_unit(group, number)
@@ -66,29 +69,46 @@ def _read_layer(
     return Layer(group, f"{LAYERS}/{make_file_name(f'{group.kind} {group.layer}', '.html')}", units)
 
 
-def _read_picture(stored: StoredTile, name: str, natural: Mapping[str, Any]) -> Picture:
-    tile, figures = stored.tile, stored.figures
+def _read_natural(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that are known; the histogram from its first photograph to its last."""
+    known = _drop_unknown(figures)
+    bins = known.pop("histogram", None)
+    if bins and any(bins["counts"]) and bins["width"] > 0:
+        filled = [i for i, count in enumerate(bins["counts"]) if count]
+        start, counts = bins["start"] + filled[0] * bins["width"], bins["counts"][filled[0] : filled[-1] + 1]
+        known["histogram"] = {"start": start, "width": bins["width"], "counts": counts}
+    return known
+
+
+def _drop_unknown(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """A store writes None for what is not finite."""
+    return {key: value for key, value in figures.items() if value is not None}
+
+
+def _read_picture(stored: StoredTile, name: str, natural: Mapping[str, Any], levels: Sequence[float]) -> Picture:
+    tile, figures = stored.tile, _drop_unknown(stored.figures)
+    figures["unseen"] = _drop_unknown(figures.get("unseen", {}))
     value = figures.get("logit")
-    if value is None and tile.spec.removeprefix("-") == name and figures.get("score") is not None:
+    if value is None and tile.spec.removeprefix("-") == name and "score" in figures:
         value = tile.sign * figures["score"]
-    standing = find_standing(natural["histogram"], value) if value is not None and natural.get("histogram") else None
-    return Picture(tile.file, tile.sign, tile.variant, tile.spec, figures, stored.trace, value, standing)
+    quantiles = natural.get("quantiles", [])
+    whole = quantiles and len(quantiles) == len(levels) and None not in quantiles
+    standing = find_standing(levels, quantiles, value) if value is not None and whole else None
+    trace = [score for score in stored.trace if score is not None]
+    return Picture(tile.file, tile.sign, tile.variant, tile.spec, figures, trace, value, standing)
 
 
-def find_standing(histogram: Mapping[str, Any], value: float) -> float:
-    """The percentile of a value among those of a histogram, evenly within a bin.
+def find_standing(levels: Sequence[float], quantiles: Sequence[float], value: float) -> float:
+    """The percentile of a value among photographs, of which the quantiles at ``levels`` are known.
 
-    >>> find_standing({"start": 0.0, "width": 1.0, "counts": [2, 0, 2]}, 0.5)
-    25.0
-    >>> find_standing({"start": 0.0, "width": 1.0, "counts": [2, 0, 2]}, 3.1)
-    100.0
+    The first and the last quantile are the smallest and the largest value; 0 and 100 mean beyond them.
+
+    >>> find_standing([0.0, 0.5, 1.0], [-1.0, 0.0, 4.0], 2.0), find_standing([0.0, 0.5, 1.0], [-1.0, 0.0, 4.0], 4.1)
+    (75.0, 100.0)
     """
-    counts, place = histogram["counts"], (value - histogram["start"]) / histogram["width"]
-    if place < 0 or place > len(counts):
-        return 0.0 if place < 0 else 100.0
-    whole = min(int(place), len(counts) - 1)
-    percentile = 100 * (sum(counts[:whole]) + (place - whole) * counts[whole]) / sum(counts)
-    return min(max(percentile, 0.01), 99.99)  # within the range, so a photograph lies beyond it
+    if value < quantiles[0] or value > quantiles[-1]:
+        return 0.0 if value < quantiles[0] else 100.0
+    return min(max(100 * float(np.interp(value, quantiles, levels)), 0.01), 99.99)
 
 
 def _is_there(example: Example, there: set[str]) -> bool:

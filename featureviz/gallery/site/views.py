@@ -31,7 +31,7 @@ class Picture:
     """A finished tile. ``value`` is the unit's own on it, a mean over held-out views: for a gate, its logit.
 
     ``value`` is None where the objective was more than the unit, or was not measured. ``standing`` is the percentile of
-    ``value`` among photographs.
+    ``value`` among photographs. ``figures`` has only what is known.
     """
 
     file: str
@@ -51,8 +51,7 @@ class Picture:
     @property
     def unseen(self) -> dict[str, float]:
         """The unit's values on kinds of views that no ascent uses."""
-        scores = self.figures.get("unseen") or {}
-        return {kind: self.sign * score for kind, score in scores.items() if score is not None}
+        return {kind: self.sign * score for kind, score in self.figures["unseen"].items()}
 
 
 @final
@@ -122,7 +121,7 @@ class Unit:
 
     @cached_property
     def axis(self) -> PlotAxis | None:
-        """From the smallest value on photographs to the largest, and to those of the pictures."""
+        """From the smallest value on photographs to the largest, extended to those of the pictures."""
         bins = self.natural.get("histogram")
         if not bins:
             return None

@@ -69,6 +69,8 @@
   let side = ""; // of the comparison that what is found goes to
   function loadNames(then) {
     if (window.galleryNames) return then();
+    const loading = $("script[src$='search.js']");
+    if (loading) return loading.addEventListener("load", then, { once: true });
     const script = document.createElement("script");
     script.src = `${root}assets/search.js`;
     script.addEventListener("load", then);
@@ -113,15 +115,15 @@
       hint.textContent = all.length > most ? many : all.length ? "" : input.value ? "Nothing has this name." : "Type a name.";
       choose(0);
     }
-    const open = (text = "") => loadNames(() => {
+    const open = (text = "") => {
       if (!dialog.open) dialog.showModal();
       input.value = text;
-      show();
       input.select();
-    });
+      loadNames(show);
+    };
     input.addEventListener("input", () => {
       write({ find: input.value });
-      show();
+      loadNames(show);
     });
     dialog.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
