@@ -14,6 +14,7 @@ from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
 from featureviz.gallery.folder import prepare_folder
+from featureviz.gallery_commands import add_gallery_commands
 from featureviz.image.around.alpha import AlphaImage
 from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT
@@ -50,6 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     options.add_objectives_option(listing)
     listing.set_defaults(run=_list_zoo)
     _add_gates(commands.add_parser("gates", help="list a model's gates, or make a card of each with --cards"))
+    add_gallery_commands(commands)
     return parser
 
 

@@ -34,11 +34,14 @@ def load_model(args: argparse.Namespace, *, listing: bool = False) -> TappedMode
     return load(args.model, weights=None if random else args.weights, size=args.input)
 
 
-def add_ascent_options(parser: argparse._ActionsContainer, *, steps: int | None, default_steps: str = "") -> None:
+def add_ascent_options(
+    parser: argparse._ActionsContainer, *, steps: int | None, default_steps: str = "", size: int | None = 128
+) -> None:
     """``--steps``, ``--size`` and ``--seed``; ``default_steps`` replaces the default in the help text."""
     text = f"steps of ascent (default: {default_steps or steps})"
     parser.add_argument("--steps", type=positive_int, default=steps, help=text)
-    parser.add_argument("--size", type=positive_int, default=128, help="image size in pixels (default: 128)")
+    text = f"image size in pixels (default: {size or 'that of the recipe'})"
+    parser.add_argument("--size", type=positive_int, default=size, help=text)
     parser.add_argument("--seed", type=int, default=0, help="of the noise and the random views (default: 0)")
 
 

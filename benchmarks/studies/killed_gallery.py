@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -40,7 +40,7 @@ ENDS = 3  # of one gallery, before it may run to its end
 Before = Callable[[], None]  # what a run does before it begins, such as to plan its own death
 
 
-def paint(_: fv.TappedModel, batches: Sequence[Sequence[Tile]], __: Mapping[str, Any]) -> Iterator[list[Made]]:
+def paint(_: fv.TappedModel, batches: Sequence[Sequence[Tile]], __: Mapping[str, Any]) -> Generator[list[Made]]:
     """Tiles without a network: their pixels depend on the key."""
     for tiles in batches:
         made = list[Made]()
@@ -169,7 +169,7 @@ class Subject:
         finally:
             os._exit(code)
 
-    def _noted(self, begun: str, model: fv.TappedModel, batches: Any, options: Any) -> Iterator[list[Made]]:
+    def _noted(self, begun: str, model: fv.TappedModel, batches: Any, options: Any) -> Generator[list[Made]]:
         for tiles in batches:
             with open(begun, "ab", buffering=0) as file:  # one write, which a kill does not cut
                 file.write(f"{tiles[0].key}\n".encode())

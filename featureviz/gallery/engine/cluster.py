@@ -124,8 +124,8 @@ class RayEngine:
         except Exception as error:  # Ray has no class for it
             raise InvalidInput(
                 f"cannot {'join' if cores is None else 'start'} the cluster of Ray at {address!r}: {error}; give the"
-                " address of one that runs (ray start --head), with RAY_AUTH_MODE=token in the environment if it wants a"
-                " token, or none"
+                " address of one that runs (ray start --head), with RAY_AUTH_MODE=token in the environment if it wants"
+                " a token, or none"
             ) from error
 
     def _fit(self, threads: int, started: bool) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from featureviz.errors import InvalidInput
 from featureviz.files import PathLike, check_writable, remove_leftovers, show_path, write_bytes
 from featureviz.gallery.planning.plan import MANIFEST, Plan
 from featureviz.gallery.planning.tile import FOLDER, Tile
-from featureviz.gallery.store.index import INDEX, PHOTOGRAPHS, open_index, telling, to_text
+from featureviz.gallery.store.index import INDEX, PHOTOGRAPHS, from_text, open_index, telling, to_text
 from featureviz.gallery.store.lock import locked
 
 
@@ -112,6 +112,11 @@ class Store:
     def note(self, key: str, value: Any) -> None:
         """Keep something about the gallery as a whole, as JSON."""
         self.insert("about", [(key, to_text(value))])
+
+    def noted(self, key: str) -> Any:
+        """What ``note`` kept; None if there is nothing."""
+        rows = [value for name, value in self._read("SELECT key, value FROM about") if name == key]
+        return from_text(rows[0]) if rows else None
 
     def _read(self, query: str) -> list[Any]:
         with telling(self.folder / INDEX):

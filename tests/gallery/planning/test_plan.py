@@ -125,7 +125,8 @@ def test_numbers_of_other_libraries_are_taken(tiny: fv.TappedModel, tmp_path: Pa
 
 HOSTILE = [
     "<script>alert(1)<", 'a"b', "a'b", "../..", "a/b", "a\\b", "a\nb", "a\0b", "\ud800", "🦜", "x" * 300,
-    "x" * 299 + "y", "a b", "a_b", "A b", "a-b", "{goal}", "CON", " ", "gate:x", "é", "e\u0301", "\u202eabc", "%s{}", "-1", "--out",
+    "x" * 299 + "y", "a b", "a_b", "A b", "a-b", "{goal}", "CON", " ", "gate:x", "é", "e\u0301", "\u202eabc", "%s{}", "-1",
+    "--out",
 ]  # fmt: skip
 
 
