@@ -34,7 +34,8 @@ def read_atlas(gallery: Gallery) -> Atlas:
     layers = []
     for group in gallery.plan.groups:
         key = (group.kind, group.layer)
-        layers.append(_read_layer(gallery, group, planned[key], made[key], there))
+        if planned[key]:
+            layers.append(_read_layer(gallery, group, planned[key], made[key], there))
     height, width = gallery.plan.recipe.text["size"]
     recipe, photograph = gallery.plan.recipe.text, _find_size(gallery.folder, there)
     return Atlas(gallery.plan.model, recipe, gallery.about, layers, (height, width), photograph)
@@ -70,14 +71,25 @@ def _read_layer(
 
 
 def _read_natural(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that are known; the histogram from its first photograph to its last."""
+    """The figures that are known; the histogram from its first photograph to its last, with bins that are not rare."""
     known = _drop_unknown(figures)
     bins = known.pop("histogram", None)
     if bins and any(bins["counts"]) and bins["width"] > 0:
-        filled = [i for i, count in enumerate(bins["counts"]) if count]
-        start, counts = bins["start"] + filled[0] * bins["width"], bins["counts"][filled[0] : filled[-1] + 1]
-        known["histogram"] = {"start": start, "width": bins["width"], "counts": counts}
+        known["histogram"] = merge_bins(bins["start"], bins["width"], bins["counts"])
     return known
+
+
+def merge_bins(start: float, width: float, counts: Sequence[int]) -> dict[str, Any]:
+    """Leave out empty bins at both ends, and merge neighbours: at most ``2 n^(1/3)`` bins for n numbers (Rice's rule).
+
+    >>> merge_bins(0.0, 0.5, [0, 1, 0, 2, 1, 4, 0])
+    {'start': 0.5, 'width': 1.0, 'counts': [1, 3, 4]}
+    """
+    filled = [i for i, count in enumerate(counts) if count]
+    first, end = filled[0], filled[-1] + 1
+    merged = -(-(end - first) // max(2, round(2 * sum(counts) ** (1 / 3))))
+    sums = [sum(counts[i : min(i + merged, end)]) for i in range(first, end, merged)]
+    return {"start": start + first * width, "width": width * merged, "counts": sums}
 
 
 def _drop_unknown(figures: Mapping[str, Any]) -> dict[str, Any]:

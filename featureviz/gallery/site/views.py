@@ -142,6 +142,13 @@ class Layer:
     def is_gate(self) -> bool:
         return self.group.kind == GATE
 
+    @property
+    def shape(self) -> str:
+        """The shape of the layer's output for one image."""
+        return " \N{MULTIPLICATION SIGN} ".join(
+            map(str, self.group.shape[1:] if self.group.shape[:1] == (1,) else self.group.shape)
+        )
+
     @cached_property
     def by_number(self) -> dict[int, Unit]:
         return {unit.number: unit for unit in self.units}
@@ -179,9 +186,9 @@ class Layer:
         return (sum(v >= OPEN if sign > 0 else v <= SHUT for v in values), len(values)) if values else None
 
     def alike(self, unit: Unit) -> list[Neighbour]:
-        """The units that are most like ``unit``, as far as the gallery shows them."""
+        """The units that are most like ``unit``, as far as the gallery shows them; opposite ones are not like it."""
         found = [(self.by_number.get(number), how, similarity) for number, how, similarity in unit.alike]
-        return [Neighbour(other, how, similarity) for other, how, similarity in found if other is not None]
+        return [Neighbour(other, how, similarity) for other, how, similarity in found if other and similarity > 0]
 
 
 @final
