@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -13,6 +13,8 @@ from featureviz.errors import InvalidInput, ModelError, unknown
 from featureviz.gallery.planning.tile import CHANNEL, GATE, KINDS
 from featureviz.network.model import TappedModel
 from featureviz.network.survey.survey import Layer
+
+Units = Sequence[int] | Mapping[str, Sequence[int]] | None
 
 ALL = "all"  # in place of a list of names
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -32,6 +34,11 @@ class Group:
     type: str
     count: int
     shape: tuple[int, ...]
+
+    @property
+    def title(self) -> str:
+        """The layer as a spec names it: ``"gate:BLOCK"`` stands for the gates of a block."""
+        return f"gate:{self.layer}" if self.kind == GATE else self.layer
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "layer": self.layer, "type": self.type, "count": self.count, "shape": self.shape}
@@ -73,13 +80,28 @@ def choose_groups(model: TappedModel, layers: Sequence[str] | str, gates: Sequen
     return sorted(found, key=lambda g: (order.index(g.layer) if g.layer in order else len(order), KINDS.index(g.kind)))
 
 
-def choose_units(group: Group, units: Sequence[int] | None) -> list[int]:
-    """All units of a group, or those of ``units`` that it has: an error if it has none of them."""
+def choose_units(groups: Sequence[Group], units: Units) -> list[list[int]]:
+    """The units of each group: all, those of a list that it has, or those that a mapping has for its ``title``.
+
+    Raises:
+        UnknownName: a mapping has a layer that is in no group.
+        InvalidInput: a group has none of the units of a list, or not all of those in a mapping.
+    """
+    if not isinstance(units, Mapping):
+        return [_choose_units(group, units, all_of_them=False) for group in groups]
+    for name in units:
+        if name not in {group.title for group in groups}:
+            raise unknown("layer in the plan", name, [group.title for group in groups])
+    return [_choose_units(group, units.get(group.title), all_of_them=True) for group in groups]
+
+
+def _choose_units(group: Group, units: Sequence[int] | None, *, all_of_them: bool) -> list[int]:
     if units is None:
         return list(range(group.count))
-    chosen = [unit for unit in dict.fromkeys(wholes("units", units)) if unit < group.count]
-    if not chosen:
-        raise InvalidInput(f"units {list(units)[:8]} were asked for; {group.layer!r} has 0 to {group.count - 1}")
+    wanted = list(dict.fromkeys(wholes("units", units)))
+    chosen = [unit for unit in wanted if unit < group.count]
+    if not chosen or (all_of_them and len(chosen) < len(wanted)):
+        raise InvalidInput(f"units {show(wanted)} were asked for; {group.layer!r} has 0 to {group.count - 1}")
     return chosen
 
 

@@ -11,7 +11,7 @@ from typing import Any, final
 from featureviz.checks import LARGEST, MOST, entries, show, whole, wholes
 from featureviz.errors import InvalidInput, unknown
 from featureviz.files import read_json, show_path, write_bytes
-from featureviz.gallery.planning.choosing import Group, choose_groups, choose_units
+from featureviz.gallery.planning.choosing import Group, Units, choose_groups, choose_units
 from featureviz.gallery.planning.fingerprint import take_fingerprint
 from featureviz.gallery.planning.recipe import Recipe
 from featureviz.gallery.planning.tile import GATE, Tile, hash_tile
@@ -145,7 +145,7 @@ def plan(
     *,
     layers: Sequence[str] | str = (),
     gates: Sequence[str] | str = (),
-    units: Sequence[int] | None = None,
+    units: Units = None,
     signs: Sequence[int] = (1, -1),
     variants: int = 1,
     objective: str = GOAL,
@@ -160,7 +160,8 @@ def plan(
         layers: layers of which channels are shown; ``"all"`` for those of the main path.
         gates: squeeze-and-excitation blocks of which gates are shown; ``"all"`` for all of them, which is also what
             is taken if neither layers nor gates are given.
-        units: only these of each layer and block, where there are so many; all of them if left out.
+        units: only these of each layer and block, where there are so many; or a mapping from layers to their units, in
+            which ``"gate:BLOCK"`` stands for the gates of a block; all of them if left out.
         signs: 1 for what excites a unit, -1 for what suppresses it.
         variants: how many pictures of each unit and sign, from different noise.
         objective: a spec in which ``{goal}`` stands for the unit's own, such as
@@ -185,7 +186,7 @@ def plan(
     chosen = Recipe.make(recipe, **options)
     fingerprint, variants = take_fingerprint(model), whole("variants", variants, 1, MOST)
     signs, batch = _check_signs(signs), whole("batch", batch, 1, MOST)
-    chosen_units = [choose_units(group, units) for group in groups]
+    chosen_units = choose_units(groups, units)
     count = sum(map(len, chosen_units)) * len(signs) * variants
     if count > MOST:
         raise InvalidInput(f"the plan would have {count:,} tiles; expected at most {MOST:,}: choose fewer layers")
@@ -229,7 +230,7 @@ def _find_groups(groups: Sequence[Group], names: Sequence[str] | str) -> tuple[G
     for group in groups:
         of_name.setdefault(group.layer, []).append(group)
         if group.kind == GATE:
-            of_name.setdefault(f"gate:{group.layer}", []).append(group)
+            of_name.setdefault(group.title, []).append(group)
     for name in wanted:
         if not isinstance(name, str) or name not in of_name:
             raise unknown("layer in the plan", name, of_name)

@@ -51,7 +51,7 @@ def measure_photographs(
         progress: whether to show a bar.
     """
     source = Pictures(pictures, model.input_size((224, 224))) if isinstance(pictures, str | os.PathLike) else pictures
-    units = {_name_layer(group): _list_units(plan, group) for group in plan.groups}
+    units = {group.title: _list_units(plan, group) for group in plan.groups}
     about = _describe_source(source, units, plan, most)
     with Store.hold(out, plan) as store:
         if about is not None and store.noted("photographs") == about:
@@ -68,10 +68,6 @@ def measure_photographs(
             _keep_neighbours(store, model, natural, group)
         store.note("natural", {"count": natural.count, "levels": list(LEVELS), "skipped": len(natural.skipped)})
         store.note("photographs", about)  # last, so that what an interrupted run left is measured again
-
-
-def _name_layer(group: Group) -> str:
-    return f"gate:{group.layer}" if group.kind == GATE else group.layer
 
 
 def _list_units(plan: Plan, group: Group) -> list[int]:
@@ -104,7 +100,7 @@ def _keep_photographs(store: Store, natural: UnitStatistics, source: Source) -> 
 
 def _keep_units(store: Store, natural: UnitStatistics, group: Group) -> None:
     """The distribution of each unit of a group, and the photographs at its ends."""
-    name, units, examples = _name_layer(group), list[Any](), list[Any]()
+    name, units, examples = group.title, list[Any](), list[Any]()
     layer, key = natural[name], (group.kind, to_text(group.layer))
     for column, unit in enumerate(layer.units.tolist()):
         histogram = {
@@ -125,7 +121,7 @@ def _keep_units(store: Store, natural: UnitStatistics, group: Group) -> None:
 
 
 def _keep_neighbours(store: Store, model: TappedModel, natural: UnitStatistics, group: Group) -> None:
-    name, key = _name_layer(group), (group.kind, to_text(group.layer))
+    name, key = group.title, (group.kind, to_text(group.layer))
     layer, rows = natural[name], list[Any]()
     assert layer.correlation is not None
     similar = {"photographs": layer.correlation}

@@ -33,6 +33,16 @@ def test_a_plan_lists_units_signs_and_variants_by_layer(tiny: fv.TappedModel) ->
     assert len({tile.file for tile in made.tiles}) == 16
 
 
+def test_units_may_differ_from_layer_to_layer(tiny: fv.TappedModel) -> None:
+    made = plan(tiny, layers=["se", "conv"], gates=["se"], units={"se": [1], "gate:se": [2, 3]}, signs=(1,))
+    assert [tile.spec for tile in made.tiles[:3]] == ["se:1", "gate:se:2", "gate:se:3"]
+    assert [tile.unit for tile in made.tiles[3:]] == list(range(8))
+    with pytest.raises(UnknownName, match="'gate:se'"):
+        plan(tiny, gates=["se"], units={"gate:sea": [1]})
+    with pytest.raises(InvalidInput, match="0 to 7"):
+        plan(tiny, gates=["se"], units={"gate:se": [1, 8]})
+
+
 def test_batches_never_mix_layers(tiny: fv.TappedModel) -> None:
     made = plan(tiny, layers=["conv"], gates=["se"], units=range(3), batch=4)
     sizes = [(len(b), {t.layer for t in b}) for b in made.batches()]
@@ -125,8 +135,8 @@ def test_numbers_of_other_libraries_are_taken(tiny: fv.TappedModel, tmp_path: Pa
 
 HOSTILE = [
     "<script>alert(1)<", 'a"b', "a'b", "../..", "a/b", "a\\b", "a\nb", "a\0b", "\ud800", "🦜", "x" * 300,
-    "x" * 299 + "y", "a b", "a_b", "A b", "a-b", "{goal}", "CON", " ", "gate:x", "é", "e\u0301", "\u202eabc", "%s{}", "-1",
-    "--out",
+    "x" * 299 + "y", "a b", "a_b", "A b", "a-b", "{goal}", "CON", " ", "gate:x", "é", "e\u0301", "\u202eabc", "%s{}",
+    "-1", "--out",
 ]  # fmt: skip
 
 
