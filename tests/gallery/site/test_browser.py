@@ -46,10 +46,8 @@ def watch(context: Any) -> Any:
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
-    page.on(
-        "request", lambda request: None if request.url.startswith(("file:", "data:")) else wrong.append(request.url)
-    )
+    page.on("requestfailed", lambda request: wrong.append(request.url) if is_error(request) else None)
+    page.on("request", lambda request: None if is_on_disk(request.url) else wrong.append(request.url))
     page.wrong = wrong
     return page
 
