@@ -74,6 +74,7 @@ def wait_until(page: Any, expression: str, arg: Any = None) -> None:
     raise AssertionError(f"never so: {expression}")
 
 
+READY = "title => document.readyState === 'complete' && document.querySelector('h1').innerText === title"
 UNIT, LAYER, GATE = "units/channel-features.0-7-*.html", "layers/channel-features.0-*.html", "units/gate-*-3-*.html"
 
 
@@ -89,7 +90,7 @@ def test_from_the_network_to_a_unit_and_back(tab: Any, plain: Path) -> None:
     assert tab.inner_text("h1") == "features.1:2"
     for key, title in [("n", "features.1:3"), ("p", "features.1:2"), ("u", "features.1"), ("p", "features.0.se")]:
         tab.keyboard.press(key)
-        wait_until(tab, "title => document.querySelector('h1').innerText === title", title)
+        wait_until(tab, READY, title)
     tab.keyboard.press("u")
     tab.wait_for_selector(".network")
     assert all(tab.evaluate("[...document.images].slice(0, 8).map(image => image.complete && image.naturalWidth > 0)"))
