@@ -234,7 +234,7 @@ def test_any_name_of_a_folder(text: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 # ------------------------------------------------------------------------------------------------------------- scripts
 PARSERS = ["render_gallery", "se_block", "modes", "saliency", "realisable", "held_open", "activation_grid"]
-PARSERS += ["gate_statistics", "attention_demo", "natural_crops"]
+PARSERS += ["gate_statistics", "attention_demo", "natural_crops", "gates_atlas"]
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -258,6 +258,8 @@ def test_scripts_end_like_the_command(
         ("attention_demo", ["--out", "x.jpg"], "images are written as PNG"),
         ("attention_demo", ["--out", "/dev/null/x.png"], "cannot write"),
         ("render_gallery", ["embedded", "features.3", "--out", "/dev/null"], "cannot write"),
+        ("gates_atlas", ["embedded", "--out", "/dev/null"], "cannot write"),
+        ("gates_atlas", ["embedded", "--blocks", "features.9", "--out", "x"], "features.9.block.2"),
         ("gate_statistics", ["embedded", "--images", "none"], "there is no folder"),
         (
             "held_open",

@@ -40,7 +40,7 @@ def test_the_scripts_exist() -> None:
 
 
 def test_the_commands_exist() -> None:
-    from featureviz.cli import make_parser
+    from featureviz.cli.command import make_parser
     from featureviz.options import protect_specs
 
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", README.read_text(), re.S))

@@ -216,7 +216,8 @@ class Subject:
         gallery = Gallery.open(folder)
         tiles = gallery.tiles()
         finished |= {stored.tile.key for stored in tiles}
-        bad = [s.tile.file for s in tiles if (folder / s.tile.file).read_bytes() != self.whole["files"][s.tile.file]]
+        files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+        bad = [s.tile.file for s in tiles if files.get(s.tile.file) != self.whole["files"][s.tile.file]]
         wrong = [f"{folder.name}: {len(bad)} tiles differ"] if bad else []
         said = Path(f"{folder}.said")
         if code == 130 and said.read_text() and f"has {len(tiles)} of {len(self.plan)} tiles" not in said.read_text():

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,7 +27,9 @@ def make_plan(
     groups: Sequence[Group] = GROUPS, units: Sequence[int] = (1, 3, 5), signs: Sequence[int] = (1, -1),
     variants: int = 1, model: str = "tiny",
 ) -> Plan:  # fmt: skip
+    groups = [replace(group, count=max(group.count, max(units) + 1)) for group in groups]
     recipe, tiles = Recipe.make("fast", steps=8, size=SIZE), list[Tile]()
+    groups = [replace(group, count=max(group.count, max(units) + 1)) for group in groups]
     for group in groups:
         for unit in units:
             for sign in signs:

@@ -65,5 +65,5 @@ def _describe(tile: Tile, made: Rendering, row: int, seconds: float, failure: Ma
     for name, values in (("gate", held_out.gates[row]), ("logit", held_out.logits[row])):
         if len(values) == 1:
             figures[name] = next(iter(values.values())).mean()
-    trace = tuple(to_json(made.scores[:, row]))
+    trace = tuple(made.scores[:, row].tolist())
     return Made(tile.key, encode_png(made.images[row], recipe, alpha=made.alpha), to_json(figures), trace, seconds)

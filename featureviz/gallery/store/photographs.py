@@ -61,13 +61,14 @@ def measure_photographs(
         natural = UnitStatistics.measure(
             model, source, layers, gates, units=units, most=most, joint=True, progress=progress
         ).completed()
+        store.note("photographs", None)  # first, and for good last, so that what a killed run left is measured again
         store.clear("photographs", "units", "examples", "neighbours")
         _keep_photographs(store, natural, source)
         for group in plan.groups:
             _keep_units(store, natural, group)
             _keep_neighbours(store, model, natural, group)
         store.note("natural", {"count": natural.count, "levels": list(LEVELS), "skipped": len(natural.skipped)})
-        store.note("photographs", about)  # last, so that what an interrupted run left is measured again
+        store.note("photographs", about)
 
 
 def _list_units(plan: Plan, group: Group) -> list[int]:

@@ -12,7 +12,7 @@ from featureviz.files import PathLike, check_path, make_file_name
 from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.planning.plan import MANIFEST, Plan
 from featureviz.gallery.planning.tile import Tile
-from featureviz.gallery.store.index import INDEX, PHOTOGRAPHS, from_text, open_index, telling, to_text
+from featureviz.gallery.store.index import INDEX, PHOTOGRAPHS, from_text, open_index, telling, to_text, unpack_numbers
 from featureviz.gallery.store.inline import draw_inline
 
 _AT_ONCE = 500  # keys in one query
@@ -106,7 +106,7 @@ class Gallery:
                 keys = [tile.key for tile in wanted[start : start + _AT_ONCE]]
                 query = f"SELECT key, figures, trace, seconds FROM tiles WHERE key IN ({', '.join('?' * len(keys))})"
                 for key, figures, trace, seconds in connection.execute(query, keys):
-                    rows[key] = from_text(figures), from_text(trace), seconds
+                    rows[key] = from_text(figures), unpack_numbers(trace), seconds
         return [StoredTile(tile, *rows[tile.key]) for tile in wanted if tile.key in rows]
 
     def natural(self, group: Group) -> dict[int, dict[str, Any]]:

@@ -16,7 +16,15 @@ from featureviz.errors import InvalidInput
 from featureviz.files import PathLike, check_writable, remove_leftovers, show_path, write_bytes
 from featureviz.gallery.planning.plan import MANIFEST, Plan
 from featureviz.gallery.planning.tile import FOLDER, Tile
-from featureviz.gallery.store.index import INDEX, PHOTOGRAPHS, from_text, open_index, telling, to_text
+from featureviz.gallery.store.index import (
+    INDEX,
+    PHOTOGRAPHS,
+    from_text,
+    open_index,
+    pack_numbers,
+    telling,
+    to_text,
+)  # fmt: skip
 from featureviz.gallery.store.lock import locked
 
 
@@ -90,7 +98,7 @@ class Store:
         rows = []
         for made in tiles:
             write_bytes(self.folder / self._tiles[made.key].file, made.png)
-            row = (to_text(dict(made.figures)), to_text(made.trace), float(made.seconds))
+            row = (to_text(dict(made.figures)), pack_numbers(made.trace), float(made.seconds))
             rows.append((made.key, _digest(made.png, *row), *row))
         self.insert("tiles", rows)
 
@@ -187,6 +195,6 @@ def _is_whole(path: Path, row: Sequence[Any] | None) -> bool:
         return False
 
 
-def _digest(png: bytes, figures: str, trace: str, seconds: float) -> str:
+def _digest(png: bytes, figures: str, trace: bytes, seconds: float) -> str:
     """The hash of a tile's file and of its row."""
-    return hashlib.sha256(f"{figures}\n{trace}\n{seconds!r}\n".encode() + png).hexdigest()
+    return hashlib.sha256(b"\n".join([figures.encode(), trace, repr(seconds).encode(), png])).hexdigest()

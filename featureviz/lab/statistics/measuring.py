@@ -19,8 +19,6 @@ from featureviz.lab.statistics.streams import (
     Extremes,
     Histogram,
     Moments,
-    draw_sample,
-    fill_slots,
     quantiles,
 )  # fmt: skip
 from featureviz.network.in_force import check_batch
@@ -28,6 +26,7 @@ from featureviz.network.model import TappedModel
 from featureviz.network.site import GateSite
 from featureviz.network.surroundings import postponed_interrupts, progress_bar
 from featureviz.network.taps import GATE, GATE_VALUE, PRE_GATE
+from featureviz.rng import Rng
 
 OPEN, SHUT = 0.99, 0.01  # a gate is open at a value of at least OPEN, and shut at a value of at most SHUT
 
@@ -238,3 +237,26 @@ def check_finite(tensor: Tensor, what: str, batch: Batch, first: int) -> None:
             f"{what} are not finite on image {first + row}{name}; leave that image out, or look for NaN in the weights"
             " and for overflow in half precision"
         )
+
+
+def draw_sample(seed: int, first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
+    """Which of the observations ``first, first + 1, ...`` enter a uniform sample of ``size``: slots, and their rows.
+
+    Vitter's algorithm R (1985): observation i takes slot i while slots are free. Later it draws one of i + 1 numbers
+    and takes that slot if the number is below ``size``. The draw is keyed by (seed, i), so batches do not matter.
+    """
+    numbers = first + torch.arange(count, device="cpu")
+    drawn = torch.where(numbers < size, numbers, Rng(seed, numbers).integers() % (numbers + 1))
+    taken = {slot: row for row, slot in enumerate(drawn.tolist()) if slot < size}  # the later row replaces the earlier
+    slots, rows = (torch.tensor(list(n), dtype=torch.int64, device="cpu") for n in (taken.keys(), taken.values()))
+    return slots, rows
+
+
+def fill_slots(sample: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
+    """``sample`` with ``rows`` in ``slots``, in a copy that is longer if necessary."""
+    if not len(slots):
+        return sample
+    more = max(0, int(slots.max()) + 1 - len(sample))
+    grown = torch.cat([sample, sample.new_zeros(more, *sample.shape[1:])])
+    grown[slots] = rows
+    return grown

@@ -13,9 +13,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from featureviz.rng import Rng
-
 BINS = 512
+CHUNK = 4096  # variables whose bins are moved at once: 60 MB
 
 
 @final
@@ -114,12 +113,12 @@ class Histogram:
         counts, old = self.counts.clone(), self.width
         first, start = (self.low / old).floor(), (low / new).floor()
         (moved,) = (self.low.isfinite() & ((old != new) | (first != start))).nonzero(as_tuple=True)
-        if len(moved):
-            index = first[moved, None] + torch.arange(BINS, device="cpu")
-            index = (index * (old / new)[moved, None]).floor() - start[moved, None]
+        for some in moved.split(CHUNK):
+            index = first[some, None] + torch.arange(BINS, device="cpu")
+            index = (index * (old / new)[some, None]).floor() - start[some, None]
             # Bins beyond the largest observation are empty, so clamping them changes no count.
             index = index.long().clamp(0, BINS - 1)
-            counts[moved] = torch.zeros_like(counts[moved]).scatter_add_(1, index, counts[moved])
+            counts[some] = torch.zeros_like(counts[some]).scatter_add_(1, index, counts[some])
         return counts
 
 
@@ -164,6 +163,14 @@ class Extremes:
         lowest, lowest_numbers = (low.carry(o, n) for o, n in ((self.lowest, x), (self.lowest_numbers, numbers)))
         highest, highest_numbers = (high.carry(o, n) for o, n in ((self.highest, x), (self.highest_numbers, numbers)))
         return Extremes(lowest, lowest_numbers, highest, highest_numbers, self.most), low, high
+
+    def may_enter(self, x: Tensor, columns: slice, largest: bool) -> Tensor:
+        """``[B,C]``: which observations x of these variables may enter an end: all that do, and few others."""
+        values = (self.highest if largest else self.lowest)[:, columns]
+        if len(values) == self.most:
+            return x > values[-1] if largest else x < values[-1]
+        last = x.topk(min(self.most, len(x)), dim=0, largest=largest).values[-1]
+        return x >= last if largest else x <= last
 
     def _change(self, x: Tensor, descending: bool) -> Change:
         """Only those variables are sorted for which one of the observations x enters."""
@@ -271,26 +278,3 @@ class ClassSums:
         between = (self.counts[:, None] * (self.means - moments.mean).square()).sum(0)
         total = moments.squares
         return torch.where(total > 0, between / total.clamp(min=1e-300), 0.0).clamp(max=1)
-
-
-def draw_sample(seed: int, first: int, count: int, size: int) -> tuple[Tensor, Tensor]:
-    """Which of the observations ``first, first + 1, ...`` enter a uniform sample of ``size``: slots, and their rows.
-
-    Vitter's algorithm R (1985): observation i takes slot i while slots are free. Later it draws one of i + 1 numbers
-    and takes that slot if the number is below ``size``. The draw is keyed by (seed, i), so batches do not matter.
-    """
-    numbers = first + torch.arange(count, device="cpu")
-    drawn = torch.where(numbers < size, numbers, Rng(seed, numbers).integers() % (numbers + 1))
-    taken = {slot: row for row, slot in enumerate(drawn.tolist()) if slot < size}  # the later row replaces the earlier
-    slots, rows = (torch.tensor(list(n), dtype=torch.int64, device="cpu") for n in (taken.keys(), taken.values()))
-    return slots, rows
-
-
-def fill_slots(sample: Tensor, slots: Tensor, rows: Tensor) -> Tensor:
-    """``sample`` with ``rows`` in ``slots``, in a copy that is longer if necessary."""
-    if not len(slots):
-        return sample
-    more = max(0, int(slots.max()) + 1 - len(sample))
-    grown = torch.cat([sample, sample.new_zeros(more, *sample.shape[1:])])
-    grown[slots] = rows
-    return grown

@@ -16,7 +16,6 @@ import featureviz as fv
 from benchmarks.studies.killed_gallery import paint
 from featureviz.errors import InvalidInput, ModelError, SpecError, UnknownName
 from featureviz.gallery import Gallery, Plan, plan, render_plan
-from featureviz.network.axes import Axes
 
 
 def keys(made: Plan) -> set[str]:
@@ -93,13 +92,13 @@ class Scaled(nn.Module):
 def test_a_key_depends_on_attributes_of_modules_and_on_what_the_model_was_given() -> None:
     def make(settings: dict[str, Any] | None = None, **options: Any) -> set[str]:
         torch.manual_seed(0)
-        return keys(plan(fv.wrap(Scaled(**(settings or {})), size=16, **options), layers="conv"))
+        return keys(plan(fv.wrap(Scaled(**(settings or {})), **({"size": 16} | options)), layers="conv"))
 
     changes: list[dict[str, Any]] = [
         {"scale": 2.0}, {"shift": torch.ones(4)}, {"mode": "other"}, {"sizes": [1, 3]}, {"scale": None},
     ]  # fmt: skip
     changed = [make(change) for change in changes[:-1]]
-    changed += [make(labels=["a", "b"]), make(axes={"conv": Axes.parse("n c h w")}), make(size=None)]
+    changed += [make(labels=["a", "b"]), make(axes={"conv": "n c h w"}), make(size=None), make(mean=0.5)]
     assert make() == make()
     assert make({"_private": 1, "training": True}) == make()
     assert all(a.isdisjoint(b) for i, a in enumerate([make(), *changed]) for b in [make(), *changed][:i])
@@ -155,7 +154,7 @@ class Named(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", "../..", "a\nb\0c", "\ud800", "🦜", "x" * 300, " "])
 def test_names_may_be_any_text(name: str, tmp_path: Path) -> None:
     """Each tile has a file of its own, inside the folder, and everything is read back as it was."""
     model = fv.wrap(Named(), size=16, name=name)
@@ -167,7 +166,7 @@ def test_names_may_be_any_text(name: str, tmp_path: Path) -> None:
     for file in files:
         assert file.isascii()
         assert all(part not in ("", ".", "..") and len(part) < 120 for part in file.split("/"))
-    gallery = render_plan(made, model, tmp_path, engine=paint, progress=name in ("a\nb", "\ud800", "🦜"))
+    gallery = render_plan(made, model, tmp_path, engine=paint, progress=True)
     assert Plan.read(tmp_path / "plan.json") == made == gallery.plan
     assert (tmp_path / "plan.json").read_bytes().isascii()
     assert [stored.tile for stored in Gallery.open(tmp_path).tiles()] == list(made.tiles)
@@ -179,8 +178,8 @@ def test_names_may_be_any_text(name: str, tmp_path: Path) -> None:
 
 
 def test_hostile_names_are_rendered(tmp_path: Path) -> None:
-    model = fv.wrap(Named(), size=8)
-    made = plan(model, layers="all", units=[0], signs=(-1,), steps=1, size=8)
+    model, names = fv.wrap(Named(), size=8), ["<script>alert(1)<", "a/b", "a\nb", "\ud800", "x" * 300, "{goal}"]
+    made = plan(model, layers=names, units=[0], signs=(-1,), steps=1, size=8)
     for stored in render_plan(made, model, tmp_path, progress=False).tiles():
         assert fv.read_recipe(tmp_path / stored.tile.file)["spec"] == stored.tile.spec
 

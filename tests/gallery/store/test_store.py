@@ -110,8 +110,8 @@ def test_a_folder_in_the_place_of_a_tile_is_told_before_any_work(fill: Any, made
     assert fill.painted == 0
 
 
-@pytest.mark.parametrize(("column", "value"), [("figures", '{"score": 7}'), ("trace", "[1]"), ("sha256", "0")])
-def test_a_changed_row_is_found(column: str, value: str, fill: Any, made: Plan, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("column", "value"), [("figures", '{"score": 7}'), ("trace", b"1234"), ("sha256", "0")])
+def test_a_changed_row_is_found(column: str, value: str | bytes, fill: Any, made: Plan, tmp_path: Path) -> None:
     before = fill(tmp_path).tiles()
     with closing(sqlite3.connect(tmp_path / "index.sqlite")) as connection, connection:
         connection.execute(f"UPDATE tiles SET {column} = ? WHERE key = ?", [value, made.tiles[3].key])

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 
 from featureviz.lab.statistics.gate_statistics import LEVELS
-from featureviz.lab.statistics.measuring import effective_rank
+from featureviz.lab.statistics.measuring import draw_sample, effective_rank, fill_slots
 from featureviz.lab.statistics.streams import (
     BINS,
     ClassSums,
     Extremes,
     Histogram,
     Moments,
-    draw_sample,
-    fill_slots,
     quantiles,
 )
 
@@ -54,6 +52,33 @@ def test_streams_agree_with_plain_torch(batch: int) -> None:
     assert torch.equal(e.lowest_numbers, ascending.indices[:16])
     assert torch.equal(e.highest, descending.values[:16])
     assert torch.equal(e.highest_numbers, descending.indices[:16])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 800])
+def test_notes_follow_the_extremes(batch: int) -> None:
+    """The note on an observation is its number, twice; only those that enter are asked for."""
+    x, extremes = observations(800), Extremes.empty(6, 16)
+    low = high = torch.zeros(0, 6, 2, dtype=torch.int64)
+    asked = 0
+    for start in range(0, len(x), batch):
+        part = x[start : start + batch]
+
+        def find(rows: Tensor, columns: Tensor, start: int = start) -> Tensor:
+            nonlocal asked
+            asked += len(rows)
+            return torch.stack([start + rows, columns], 1)
+
+        may = [extremes.may_enter(part, slice(0, 6), largest) for largest in (False, True)]
+        before = extremes
+        extremes, *changes = before.merge(part, start)
+        for enter, numbers in zip(may, (extremes.lowest_numbers, extremes.highest_numbers), strict=True):
+            rank, column = (numbers >= start).nonzero(as_tuple=True)
+            assert enter[numbers[rank, column] - start, column].all()
+        low, high = changes[0].carry_some(low, find), changes[1].carry_some(high, find)
+    for notes, numbers in ((low, extremes.lowest_numbers), (high, extremes.highest_numbers)):
+        assert torch.equal(notes[..., 0], numbers)
+        assert torch.equal(notes[..., 1], torch.arange(6).expand_as(numbers))
+    assert asked <= 2 * 6 * 16 * -(-800 // batch)
 
 
 def test_the_split_and_the_order_do_not_change_the_histogram() -> None:

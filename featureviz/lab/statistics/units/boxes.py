@@ -49,12 +49,12 @@ def find_places(maps: Tensor, *, largest: bool) -> Tensor:
     return torch.where((maps == ends[:, None]).sum(1) > 1, -1, places)
 
 
-def make_boxes(places: Tensor, grid: Grid) -> Tensor:
-    """The boxes ``[E,4]`` around these positions ``[E]``; the whole picture for -1 and for prefix positions."""
-    inside = places - grid.prefix
-    cells = torch.tensor([grid.rows, grid.columns], dtype=torch.float32, device="cpu")
+def make_boxes(places: Tensor, grids: Tensor) -> Tensor:
+    """The boxes ``[E,4]`` around positions ``[E]`` of grids ``[3,E]``; the whole picture for -1 and the prefix."""
+    prefix, rows, columns = grids
+    inside, cells = places - prefix, torch.stack([rows, columns], 1).float()
     side = (CELLS / cells).clamp(LEAST, 1)
-    centre = torch.stack([inside // grid.columns, inside % grid.columns], 1).float() + 0.5
+    centre = torch.stack([inside // columns, inside % columns], 1).float() + 0.5
     start = (centre / cells - side / 2).clamp(min=0).minimum(1 - side)
     whole = torch.tensor(WHOLE, dtype=torch.float32, device="cpu")
     return torch.where(inside[:, None] < 0, whole, torch.cat([start, start + side], 1))

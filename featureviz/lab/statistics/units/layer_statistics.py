@@ -12,8 +12,8 @@ from torch import Tensor
 from featureviz.checks import holds_numbers
 from featureviz.lab.statistics.co_gating import correlation
 from featureviz.lab.statistics.gate_statistics import LEVELS
-from featureviz.lab.statistics.streams import BINS, quantiles
-from featureviz.lab.statistics.units.totals import LayerTotals
+from featureviz.lab.statistics.streams import BINS, Moments, quantiles
+from featureviz.lab.statistics.units.totals import UnitTotals
 
 SHOWN_BINS = 64  # of a histogram that is kept; of these 32 to 64 hold something, unless a unit hardly varies
 WHOLE_NUMBERS = ("units", "histogram_counts", "lowest_images", "highest_images")
@@ -55,22 +55,21 @@ class LayerStatistics:
         return {f.name: tensor for f in fields(self) if (tensor := getattr(self, f.name)) is not None}
 
     @classmethod
-    def from_totals(cls, totals: LayerTotals, noise: Tensor) -> LayerStatistics:
-        """The statistics after the last batch."""
-        moments, histogram, extremes = totals.moments, totals.histogram, totals.extremes
-        joint, factor = moments.products.ndim == 2, BINS // SHOWN_BINS
+    def from_totals(cls, units: Tensor, totals: UnitTotals, joint: Moments | None, noise: Tensor) -> LayerStatistics:
+        """The statistics after the last batch; ``joint`` are the moments of every two units, if measured."""
+        moments, histogram, extremes, factor = totals.moments, totals.histogram, totals.extremes, BINS // SHOWN_BINS
         tensors = {
-            "units": totals.units, "mean": moments.mean, "sd": moments.sd,
+            "units": units, "mean": moments.mean, "sd": moments.sd,
             "quantiles": quantiles(LEVELS, moments.count, extremes, histogram),
             "histogram_counts": histogram.counts.unflatten(1, (SHOWN_BINS, factor)).sum(2, dtype=torch.int32),
             "histogram_start": histogram.start, "histogram_width": histogram.width * factor, "noise": noise,
-            "lowest": extremes.lowest, "lowest_images": extremes.lowest_numbers, "lowest_boxes": totals.boxes[0],
-            "highest": extremes.highest, "highest_images": extremes.highest_numbers, "highest_boxes": totals.boxes[1],
-            "lowest_values": extremes.lowest if totals.values is None else totals.values[0],
-            "highest_values": extremes.highest if totals.values is None else totals.values[1],
+            "lowest": extremes.lowest, "lowest_images": extremes.lowest_numbers,
+            "lowest_values": totals.values[0], "lowest_boxes": totals.boxes[0],
+            "highest": extremes.highest, "highest_images": extremes.highest_numbers,
+            "highest_values": totals.values[1], "highest_boxes": totals.boxes[1],
         }  # fmt: skip
-        if joint:
-            tensors["correlation"] = correlation(moments.covariance, moments.mean)
+        if joint is not None:
+            tensors["correlation"] = correlation(joint.covariance, joint.mean)
         exact = ("histogram_start", "histogram_width")  # the edges of bins are exact in float64 only
         full = {k: v.float() if v.is_floating_point() and k not in exact else v for k, v in tensors.items()}
         return cls(**{k: v.clone() for k, v in full.items()})  # torch.save would store the storage behind a view

@@ -1,10 +1,12 @@
-"""One pass over images for any units: what is kept of a layer's maps while they exist, and what is accumulated."""
+"""One pass over images for any units: what is kept of a batch's maps while they exist, and what is accumulated.
+
+The units of all layers are columns of the same tensors, so that a batch is added by a few operations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, final
 
 import torch
@@ -13,104 +15,115 @@ from torch import Tensor
 from featureviz.lab.statistics.measuring import check_finite
 from featureviz.lab.statistics.pictures import Batch
 from featureviz.lab.statistics.streams import Change, Extremes, Histogram, Moments
-from featureviz.lab.statistics.units.boxes import Grid, find_grid, find_places, make_boxes
-from featureviz.network.axes import Axes
+from featureviz.lab.statistics.units.boxes import Grid, find_places, make_boxes
+from featureviz.lab.statistics.units.map_reader import MapReader, average
 from featureviz.network.in_force import check_batch
-from featureviz.network.model import TappedModel
-from featureviz.network.taps import Tap
 
 Ends = tuple[Tensor, Tensor]  # at the low and at the high end
 
 
-class Seen(NamedTuple):
-    """What a layer's maps of a batch give: scores ``[B,C]``, the extremes with them, and the boxes of these."""
+class Part(NamedTuple):
+    """One layer's share: its columns, the numbers of its units ``[C]``, and where the values of its gates are read."""
 
-    scores: Tensor
-    extremes: Extremes
-    changes: tuple[Change, Change]
-    boxes: Ends
+    columns: slice
+    units: Tensor
+    values: str = ""
+
+
+def make_parts(units: Mapping[str, Tensor], gates: Mapping[str, str]) -> dict[str, Part]:
+    """The columns of every layer, one layer after the other."""
+    parts, start = dict[str, Part](), 0
+    for name, numbers in units.items():
+        parts[name] = Part(slice(start, start + len(numbers)), numbers, gates.get(name, ""))
+        start += len(numbers)
+    return parts
+
+
+@final
+class Seen:
+    """What is kept of one batch: scores and values ``[B,U]``, and the places of those that may become extremes."""
+
+    def __init__(self, batch: Batch, units: int) -> None:
+        self.batch, shape = batch, (len(batch.images), units)
+        self.scores, self.values = (torch.zeros(shape, dtype=torch.float32, device="cpu") for _ in range(2))
+        self.places = tuple(torch.zeros(shape, dtype=torch.int64, device="cpu") for _ in range(2))
+        self.grids = torch.ones(len(Grid._fields), units, dtype=torch.int64, device="cpu")
+
+    def keep(self, layer: str, part: Part, maps: Tensor, grid: Grid, totals: UnitTotals) -> None:
+        """Keep the averages of the maps ``[B,C,P]``, and the places in those maps that may become extremes."""
+        scores = average(maps)[:, part.units]
+        check_finite(scores, f"the averages of layer {layer!r}", self.batch, totals.moments.count)
+        self.scores[:, part.columns] = self.values[:, part.columns] = scores
+        self.grids[:, part.columns] = torch.tensor(grid, device="cpu")[:, None]
+        for places, largest in zip(self.places, (False, True), strict=True):
+            rows, found = totals.extremes.may_enter(scores, part.columns, largest).nonzero(as_tuple=True)
+            chosen = maps[rows.to(maps.device), part.units[found].to(maps.device)]
+            places[rows, found + part.columns.start] = find_places(chosen, largest=largest).cpu()
+
+    def carry_boxes(self, end: int, change: Change, boxes: Tensor) -> Tensor:
+        """The boxes ``[K,U,4]`` at an end after the change."""
+        places = self.places[end]
+        return change.carry_some(boxes, lambda rows, units: make_boxes(places[rows, units], self.grids[:, units]))
 
 
 @final
 @dataclass(frozen=True)
-class LayerTotals:
-    """Everything accumulated for the units of one layer; ``boxes`` are ``[K,C,4]`` and ``values`` ``[K,C]``."""
+class UnitTotals:
+    """Everything accumulated for U units; at each end are ``boxes`` ``[K,U,4]`` and ``values`` ``[K,U]``."""
 
-    units: Tensor  # their numbers, [C]
     moments: Moments
     histogram: Histogram
     extremes: Extremes
     boxes: Ends
-    values: Ends | None  # of gates
+    values: Ends
 
     @classmethod
-    def empty(cls, units: Tensor, most: int, *, joint: bool, gates: bool) -> LayerTotals:
-        count = len(units)
-        boxes, values = (torch.zeros(0, count, *size, dtype=torch.float32, device="cpu") for size in ((4,), ()))
+    def empty(cls, units: int, most: int) -> UnitTotals:
+        boxes, values = (torch.zeros(0, units, *size, dtype=torch.float32, device="cpu") for size in ((4,), ()))
         return cls(
-            units, Moments.empty(count, joint=joint), Histogram.empty(count), Extremes.empty(count, most),
-            (boxes, boxes), (values, values) if gates else None,
-        )  # fmt: skip
-
-    def see(self, maps: Tensor, grid: Grid, batch: Batch, layer: str) -> Seen:
-        """What is kept of the maps ``[B,C,P]`` of a batch: only those of new extremes are searched for their places."""
-        scores = average(maps)[:, self.units]
-        first = self.moments.count
-        check_finite(scores, f"the averages of layer {layer!r}", batch, first)
-        extremes, *changes = self.extremes.merge(scores, first)
-
-        def find(largest: bool, rows: Tensor, columns: Tensor) -> Tensor:
-            chosen = maps[rows.to(maps.device), self.units[columns].to(maps.device)]
-            return make_boxes(find_places(chosen, largest=largest).cpu(), grid)
-
-        low, high = (c.carry_some(self.boxes[i], partial(find, i == 1)) for i, c in enumerate(changes))
-        return Seen(scores, extremes, (changes[0], changes[1]), (low, high))
-
-    def add(self, seen: Seen, values: Tensor | None) -> LayerTotals:
-        """With one more batch, and of gates the values ``[B,C]``."""
-        ends = self.values
-        if values is not None and ends is not None:
-            own = values[:, self.units]
-            ends = seen.changes[0].carry(ends[0], own), seen.changes[1].carry(ends[1], own)
-        return LayerTotals(
-            self.units, self.moments.add(seen.scores), self.histogram.add(seen.scores), seen.extremes, seen.boxes, ends
+            Moments.empty(units), Histogram.empty(units), Extremes.empty(units, most), (boxes, boxes), (values, values)
         )
 
+    def add(self, seen: Seen) -> UnitTotals:
+        """With one more batch."""
+        extremes, low, high = self.extremes.merge(seen.scores, self.moments.count)
+        boxes = seen.carry_boxes(0, low, self.boxes[0]), seen.carry_boxes(1, high, self.boxes[1])
+        values = low.carry(self.values[0], seen.values), high.carry(self.values[1], seen.values)
+        return UnitTotals(self.moments.add(seen.scores), self.histogram.add(seen.scores), extremes, boxes, values)
 
-@final
-class MapReader:
-    """Reads layers of a model; where they are read is found once for each size of images."""
-
-    def __init__(self, model: TappedModel, layers: Sequence[str]) -> None:
-        self.model, self.layers = model, tuple(dict.fromkeys(layers))
-        self._taps: dict[tuple[int, int], dict[str, Tap]] = {}
-
-    def stream(self, images: Tensor, take: Callable[[str, Tensor, Grid], None]) -> None:
-        """Call ``take(name, maps, grid)`` for every layer while one forward runs; maps are ``[B,C,P]`` of P positions.
-
-        P is 1 if a layer has no positions. No map is kept, so the memory is that of the forward alone.
-        """
-        images = images.to(self.model.device)
-        size = (images.shape[-2], images.shape[-1])
-        taps = self._taps.get(size) or self._taps.setdefault(size, self.model.taps(self.layers, size))
-
-        def pass_on(name: str, tensor: Tensor, _stays: bool) -> None:
-            axes = taps[name].axes or Axes.channels_first(tensor.ndim)
-            maps = axes.to_channels_first(tensor, len(images), name)
-            take(name, maps.flatten(2) if maps.ndim > 2 else maps[:, :, None], find_grid(axes, tuple(maps.shape[2:])))
-
-        with torch.no_grad():
-            self.model.isolated().stream(images, taps, pass_on)
+    def select(self, columns: slice) -> UnitTotals:
+        """The totals of some of the units."""
+        m, h, e = self.moments, self.histogram, self.extremes
+        low, low_numbers, high, high_numbers = (
+            tensor[:, columns] for tensor in (e.lowest, e.lowest_numbers, e.highest, e.highest_numbers)
+        )
+        return UnitTotals(
+            Moments(m.count, m.mean[columns], m.products[columns]),
+            Histogram(h.counts[columns], h.low[columns], h.high[columns]),
+            Extremes(low, low_numbers, high, high_numbers, e.most),
+            (self.boxes[0][:, columns], self.boxes[1][:, columns]),
+            (self.values[0][:, columns], self.values[1][:, columns]),
+        )  # fmt: skip
 
 
 @final
 @dataclass(frozen=True)
 class RunningUnits:
-    """The totals of every layer after ``count`` images; ``gates`` says where the values of its gates are read."""
+    """The totals after some images; ``joint`` are those of every two units of a layer, if they are wanted."""
 
-    layers: Mapping[str, LayerTotals]
-    gates: Mapping[str, str]
-    count: int = 0
+    parts: Mapping[str, Part]
+    totals: UnitTotals
+    joint: Mapping[str, Moments]
+
+    @classmethod
+    def empty(cls, parts: Mapping[str, Part], most: int, joint: bool) -> RunningUnits:
+        sizes = {name: len(part.units) for name, part in parts.items()}
+        together = {name: Moments.empty(size, joint=True) for name, size in sizes.items()} if joint else {}
+        return cls(parts, UnitTotals.empty(sum(sizes.values()), most), together)
+
+    @property
+    def count(self) -> int:
+        return self.totals.moments.count
 
     def add(self, reader: MapReader, batch: Batch) -> RunningUnits:
         """With one more batch. After an error or Ctrl-C no layer contains the batch."""
@@ -121,26 +134,24 @@ class RunningUnits:
         return running
 
     def _add(self, reader: MapReader, batch: Batch) -> RunningUnits:
-        seen, values = dict[str, Seen](), dict[str, Tensor]()
-        wanted = set(self.gates.values())
+        seen, values = Seen(batch, self.totals.histogram.low.numel()), dict[str, Tensor]()
+        of_gates = {part.values for part in self.parts.values()}
 
         def take(name: str, maps: Tensor, grid: Grid) -> None:
-            if name in self.layers:
-                seen[name] = self.layers[name].see(maps, grid, batch, name)
-            if name in wanted:
+            if name in self.parts:
+                seen.keep(name, self.parts[name], maps, grid, self.totals)
+            if name in of_gates:
                 values[name] = average(maps)
 
         reader.stream(batch.images, take)
-        of_gates = {name: values[tap] for name, tap in self.gates.items()}
-        layers = {name: total.add(seen[name], of_gates.get(name)) for name, total in self.layers.items()}
-        return RunningUnits(layers, self.gates, self.count + len(batch.images))
+        for part in self.parts.values():
+            if part.values:
+                seen.values[:, part.columns] = values[part.values][:, part.units]
+        joint = {name: m.add(seen.scores[:, self.parts[name].columns]) for name, m in self.joint.items()}
+        return RunningUnits(self.parts, self.totals.add(seen), joint)
 
 
-def average(maps: Tensor) -> Tensor:
-    """``[B,C]`` on the CPU: the mean over positions, which is what ``fv.Channel`` and ``fv.Gate`` score."""
-    return maps.mean(2).float().cpu()
-
-
-def _split(batch: Batch) -> list[Batch]:
+def _split(batch: Batch) -> Iterable[Batch]:
+    """Batches of one image."""
     names = batch.names or ()
-    return [Batch(image[None], None, names[i : i + 1] or None) for i, image in enumerate(batch.images)]
+    return (Batch(image[None], None, names[i : i + 1] or None) for i, image in enumerate(batch.images))

@@ -20,10 +20,11 @@ from featureviz.lab.statistics.measuring import Measured, measure_all
 from featureviz.lab.statistics.pictures import Skipped, Source, load_pictures
 from featureviz.lab.statistics.streams import percentiles
 from featureviz.lab.statistics.units.layer_statistics import LayerStatistics
+from featureviz.lab.statistics.units.map_reader import MapReader, average
 from featureviz.lab.statistics.units.neighbours import Neighbour, nearest_units
-from featureviz.lab.statistics.units.totals import LayerTotals, MapReader, RunningUnits, average
+from featureviz.lab.statistics.units.totals import RunningUnits, make_parts
 from featureviz.network.model import TappedModel, tapped
-from featureviz.network.site import GateSite
+from featureviz.network.site import Gates, GateSite
 from featureviz.network.surroundings import own_surroundings
 from featureviz.network.taps import GATE, GATE_VALUE
 
@@ -78,10 +79,10 @@ class UnitStatistics:
     ) -> UnitStatistics:  # fmt: skip
         """Measure units on ``pictures`` in one pass: one forward for each batch, up to the deepest layer.
 
-        The score of a channel is its mean over positions; that of a gate is its logit. Maps are left as soon as they
-        are averaged, so the memory is that of the forward and of the totals: 2 kB a unit, and with ``joint`` 8 bytes
-        for every two units of a layer. It does not grow with the number of pictures, except for their names. Ctrl-C
-        after the second image returns the statistics so far.
+        The score of a channel is its mean over positions; that of a gate is its logit. No map is kept, so the memory is
+        that of the forward and of the totals: about 5 kB a unit, and with ``joint`` 8 bytes for every two units of a
+        layer. It does not grow with the number of pictures, except for their names. Ctrl-C after the second image
+        returns the statistics so far.
 
         Args:
             model: any network.
@@ -89,7 +90,7 @@ class UnitStatistics:
                 takes: the network gets these images at the size that they have.
             layers: names as in ``model(x, layers)``. Without layers and gates, every layer that runs once and has
                 channels is measured, and every channel gate.
-            gates: blocks of ``fv.gates(model)``, or their names.
+            gates: blocks, or their names; ``fv.gates(model).channelwise`` are all channel gates.
             units: the numbers of the units that are kept, by layer; all, of a layer that is not named. ``"gate:BLOCK"``
                 stands for the gates of a block.
             most: how many images are kept at each end.
@@ -112,25 +113,24 @@ class UnitStatistics:
         most, joint = whole("most", most, 1, MOST), flag("joint", joint)
         names, blocks = _choose(tapped(model), layers, gates)
         noise = _score_noise(model, names)
-        kept = _choose_units(noise, units)
+        parts = make_parts(_choose_units(noise, units), blocks)
         size, reader = model.input_size((224, 224)), MapReader(model, [*names, *blocks.values()])
-        empty = {
-            name: LayerTotals.empty(kept[name], most, joint=joint, gates=name in blocks) for name in names
-        }  # fmt: skip
         done = measure_all(
-            pictures, size, RunningUnits(empty, blocks), lambda running, batch: running.add(reader, batch),
+            pictures, size, RunningUnits.empty(parts, most, joint), lambda running, batch: running.add(reader, batch),
             progress=progress, what="units",
         )  # fmt: skip
-        return cls._from_measured(done, {name: noise[name][kept[name]] for name in names}, size)
+        return cls._from_measured(done, noise, size)
 
     @classmethod
     def _from_measured(
         cls, done: Measured[RunningUnits], noise: Mapping[str, Tensor], size: tuple[int, int]
     ) -> UnitStatistics:
-        totals = done.totals.layers
-        layers = {name: LayerStatistics.from_totals(total, noise[name]) for name, total in totals.items()}
+        running, layers = done.totals, dict[str, LayerStatistics]()
+        for name, part in running.parts.items():
+            totals, joint = running.totals.select(part.columns), running.joint.get(name)
+            layers[name] = LayerStatistics.from_totals(part.units, totals, joint, noise[name][part.units])
         names = done.names_of(_example_numbers(layers.values()))
-        return cls(layers, done.totals.count, size, names, done.skipped, done.interrupted)
+        return cls(layers, running.count, size, names, done.skipped, done.interrupted)
 
     def completed(self) -> UnitStatistics:
         """Itself, if no Ctrl-C ended the measurement early; otherwise raises ``KeyboardInterrupt``."""
@@ -240,8 +240,8 @@ def _choose(
     plain = [
         instance("layer", n, str) for n in entries("layers", () if layers is None else layers, of="names of layers")
     ]
-    blocks = entries("gates", () if gates is None else gates, of="names of gates")
-    sites = [model.gates.resolve(block).name for block in blocks]
+    blocks = [*gates] if isinstance(gates, Gates) else () if gates is None else gates
+    sites = [model.gates.resolve(block).name for block in entries("gates", blocks, of="names of gates")]
     names = list(dict.fromkeys([*plain, *(GATE + site for site in sites)]))
     if not names:
         raise InvalidInput("no layers and no gates were given; leave both out for all of them")

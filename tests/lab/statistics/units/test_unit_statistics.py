@@ -17,7 +17,8 @@ from featureviz.errors import ModelError
 from featureviz.lab import GateStatistics, UnitStatistics
 from featureviz.lab.statistics.gate_statistics import LEVELS
 from featureviz.lab.statistics.pictures import Batch, Pictures
-from featureviz.lab.statistics.units.totals import LayerTotals, MapReader, RunningUnits
+from featureviz.lab.statistics.units.map_reader import MapReader
+from featureviz.lab.statistics.units.totals import RunningUnits, make_parts
 from tests.conftest import TinySE
 from tests.lab.small_nets import ChannelsLast, pictures
 from tests.lab.statistics.test_statistics import marked
@@ -271,17 +272,11 @@ def test_a_score_that_is_not_finite_names_layer_and_image() -> None:
 
 def test_memory_does_not_grow_with_the_images(tiny: fv.TappedModel) -> None:
     reader, sizes = MapReader(tiny, ["conv"]), []
-    empty = LayerTotals.empty(torch.arange(8), 4, joint=True, gates=False)
-    running = RunningUnits({"conv": empty}, {})
+    running = RunningUnits.empty(make_parts({"conv": torch.arange(8)}, {}), 4, joint=True)
     for _ in range(5):
         running = running.add(reader, Batch(torch.rand(10, 3, 24, 24)))
-        total = running.layers["conv"]
-        kept = [
-            *vars(total.histogram).values(),
-            *vars(total.extremes).values(),
-            *vars(total.moments).values(),
-            *total.boxes,
-        ]
+        parts = [running.totals.moments, running.totals.histogram, running.totals.extremes, running.joint["conv"]]
+        kept = [*(t for part in parts for t in vars(part).values()), *running.totals.boxes, *running.totals.values]
         sizes.append(sum(t.numel() for t in kept if isinstance(t, Tensor)))
     assert len(set(sizes)) == 1
 

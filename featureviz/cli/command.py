@@ -1,4 +1,4 @@
-"""The ``featureviz`` command."""
+"""The parser of the ``featureviz`` command, and what its commands do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featureviz.ascent.runtime import Runtime
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
 from featureviz.gallery.folder import prepare_folder
-from featureviz.gallery_commands import add_gallery_commands
+from featureviz.cli.galleries import add_gallery_commands
 from featureviz.image.around.alpha import AlphaImage
 from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT
