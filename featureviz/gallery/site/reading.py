@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,7 +107,7 @@ def _read_picture(stored: StoredTile, name: str, natural: Mapping[str, Any], lev
     quantiles = natural.get("quantiles", [])
     whole = quantiles and len(quantiles) == len(levels) and None not in quantiles
     standing = find_standing(levels, quantiles, value) if value is not None and whole else None
-    trace = [score for score in stored.trace if score is not None]
+    trace = [score for score in stored.trace if math.isfinite(score)]
     return Picture(tile.file, tile.sign, tile.variant, tile.spec, figures, trace, value, standing)
 
 
