@@ -19,6 +19,7 @@ from featureviz.gallery.site.reading import name_unit
 from featureviz.gallery.store.index import to_text
 from featureviz.gallery.store.reading import Photograph
 from featureviz.gallery.store.writing import Made, Store
+from featureviz.lab.statistics.gate_statistics import LEVELS
 
 SIZE, PHOTOGRAPHS = 32, 8
 
@@ -74,6 +75,7 @@ def _add_photographs(store: Store, plan: Plan, names: Sequence[str]) -> None:
     for number, name in enumerate(names):
         write_bytes(store.folder / Photograph(number, name).file, draw_picture(number, ".jpg", 64))
     store.insert("photographs", [(number, to_text(name)) for number, name in enumerate(names)])
+    store.note("natural", {"count": 400, "levels": list(LEVELS), "skipped": 0})
     units, examples, neighbours, made = [], [], [], random.Random(0)
     shown = dict.fromkeys((tile.kind, tile.layer, tile.unit) for tile in plan.tiles)
     for kind, layer, unit in shown:
@@ -81,7 +83,8 @@ def _add_photographs(store: Store, plan: Plan, names: Sequence[str]) -> None:
         values = np.random.default_rng(unit).normal(0, 2.0 + unit % 3, 400)
         counts, edges = np.histogram(values, 30)
         bins = {"start": float(edges[0]), "width": float(edges[1] - edges[0]), "counts": counts.tolist()}
-        units.append((*row, to_text({"mean": float(values.mean()), "sd": float(values.std()), "histogram": bins})))
+        figures = {"mean": float(values.mean()), "sd": float(values.std()), "histogram": bins}
+        units.append((*row, to_text(figures | {"quantiles": np.quantile(values, LEVELS).tolist()})))
         for sign in (1, -1):
             for rank in range(min(6, len(names))):
                 y, x, side = made.uniform(0, 0.5), made.uniform(0, 0.5), made.uniform(0.3, 0.5)

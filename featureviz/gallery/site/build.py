@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from featureviz.errors import InvalidInput
-from featureviz.files import PathLike, check_writable, is_made_name, show_path, write_bytes
+from featureviz.files import PathLike, check_writable, is_made_name, show_path
 from featureviz.gallery.folder import PAGE, STYLE
-from featureviz.gallery.site.pages import write_assets, write_page
+from featureviz.gallery.site.pages import write_assets, write_file, write_page
 from featureviz.gallery.site.reading import LAYERS, UNITS, read_atlas
 from featureviz.gallery.site.views import Atlas
 from featureviz.gallery.site.words import make_visible
@@ -33,10 +33,9 @@ def build_site(folder: PathLike) -> Path:
     """
     gallery = Gallery.open(folder)
     out, atlas = check_writable(gallery.folder), read_atlas(gallery)
-    natural = any(unit.natural for layer in atlas.layers for unit in layer.units)
-    common: dict[str, Any] = {"atlas": atlas, "natural": natural}
+    common: dict[str, Any] = {"atlas": atlas, "natural": atlas.about.get("natural")}
     write_assets(out, STYLE, SCRIPT)
-    write_bytes(out / SEARCH, _list_names(atlas))
+    write_file(out / SEARCH, _list_names(atlas))
     for before, layer, after in with_neighbours(atlas.layers):
         beside = {"layer": layer, "root": "../"}
         write_page(out / layer.page, "layer.html", **common, **beside, before=before, after=after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from statistics import fmean, median
@@ -46,11 +47,23 @@ def _finish(value: Any) -> Any:
 
 def write_page(path: Path, template: str, root: str = "", **content: Any) -> Path:
     """Write a page from a template; ``root`` leads from the page to the folder with the assets."""
-    write_bytes(path, load_templates().get_template(template).render(content, root=root).encode())
+    write_file(path, load_templates().get_template(template).render(content, root=root).encode())
     return path
 
 
 def write_assets(folder: Path, *names: str) -> None:
     """Write the style, or the script, that pages in ``folder`` link to."""
     for name in names:
-        write_bytes(folder / name, (HERE / name).read_bytes())
+        write_file(folder / name, (HERE / name).read_bytes())
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of the site; one that holds the same already is left alone.
+
+    An old one is removed first, since file systems wait for the disk when a file replaces another: 4 ms a page.
+    """
+    with suppress(OSError):
+        if path.read_bytes() == data:
+            return
+        path.unlink()
+    write_bytes(path, data)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import imageio.v3 as iio
+import numpy as np
 
 from featureviz.files import make_file_name
 from featureviz.gallery.planning.choosing import Group
@@ -33,7 +35,8 @@ def read_atlas(gallery: Gallery) -> Atlas:
     layers = []
     for group in gallery.plan.groups:
         key = (group.kind, group.layer)
-        layers.append(_read_layer(gallery, group, planned[key], made[key], there))
+        if planned[key]:
+            layers.append(_read_layer(gallery, group, planned[key], made[key], there))
     height, width = gallery.plan.recipe.text["size"]
     recipe, photograph = gallery.plan.recipe.text, _find_size(gallery.folder, there)
     return Atlas(gallery.plan.model, recipe, gallery.about, layers, (height, width), photograph)
@@ -47,13 +50,15 @@ def name_unit(group: Group, number: int) -> str:
 def _read_layer(
     gallery: Gallery, group: Group, planned: Iterable[Tile], made: Iterable[StoredTile], there: set[str]
 ) -> Layer:
-    natural, examples, alike = gallery.natural(group), gallery.examples(group), gallery.neighbours(group)
+    natural = {unit: _read_natural(figures) for unit, figures in gallery.natural(group).items()}
+    examples, alike = gallery.examples(group), gallery.neighbours(group)
+    levels = gallery.about.get("natural", {}).get("levels", [])
     signs, pictures = defaultdict[int, list[int]](list), defaultdict[int, list[Picture]](list)
     for tile in planned:
         signs[tile.unit].append(tile.sign)
     for stored in made:
         unit = stored.tile.unit
-        pictures[unit].append(_read_picture(stored, name_unit(group, unit), natural.get(unit, {})))
+        pictures[unit].append(_read_picture(stored, name_unit(group, unit), natural.get(unit, {}), levels))
     units = []
     for number, own in signs.items():
         name = name_unit(group, number)
@@ -66,29 +71,57 @@ def _read_layer(
     return Layer(group, f"{LAYERS}/{make_file_name(f'{group.kind} {group.layer}', '.html')}", units)
 
 
-def _read_picture(stored: StoredTile, name: str, natural: Mapping[str, Any]) -> Picture:
-    tile, figures = stored.tile, stored.figures
-    value = figures.get("logit")
-    if value is None and tile.spec.removeprefix("-") == name and figures.get("score") is not None:
-        value = tile.sign * figures["score"]
-    standing = find_standing(natural["histogram"], value) if value is not None and natural.get("histogram") else None
-    return Picture(tile.file, tile.sign, tile.variant, tile.spec, figures, stored.trace, value, standing)
+def _read_natural(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that are known; the histogram from its first photograph to its last, with bins that are not rare."""
+    known = _drop_unknown(figures)
+    bins = known.pop("histogram", None)
+    if bins and any(bins["counts"]) and bins["width"] > 0:
+        known["histogram"] = merge_bins(bins["start"], bins["width"], bins["counts"])
+    return known
 
 
-def find_standing(histogram: Mapping[str, Any], value: float) -> float:
-    """The percentile of a value among those of a histogram, evenly within a bin.
+def merge_bins(start: float, width: float, counts: Sequence[int]) -> dict[str, Any]:
+    """Leave out empty bins at both ends, and merge neighbours: at most ``2 n^(1/3)`` bins for n numbers (Rice's rule).
 
-    >>> find_standing({"start": 0.0, "width": 1.0, "counts": [2, 0, 2]}, 0.5)
-    25.0
-    >>> find_standing({"start": 0.0, "width": 1.0, "counts": [2, 0, 2]}, 3.1)
-    100.0
+    >>> merge_bins(0.0, 0.5, [0, 1, 0, 2, 1, 4, 0])
+    {'start': 0.5, 'width': 1.0, 'counts': [1, 3, 4]}
     """
-    counts, place = histogram["counts"], (value - histogram["start"]) / histogram["width"]
-    if place < 0 or place > len(counts):
-        return 0.0 if place < 0 else 100.0
-    whole = min(int(place), len(counts) - 1)
-    percentile = 100 * (sum(counts[:whole]) + (place - whole) * counts[whole]) / sum(counts)
-    return min(max(percentile, 0.01), 99.99)  # within the range, so a photograph lies beyond it
+    filled = [i for i, count in enumerate(counts) if count]
+    first, end = filled[0], filled[-1] + 1
+    merged = -(-(end - first) // max(2, round(2 * sum(counts) ** (1 / 3))))
+    sums = [sum(counts[i : min(i + merged, end)]) for i in range(first, end, merged)]
+    return {"start": start + first * width, "width": width * merged, "counts": sums}
+
+
+def _drop_unknown(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """A store writes None for what is not finite."""
+    return {key: value for key, value in figures.items() if value is not None}
+
+
+def _read_picture(stored: StoredTile, name: str, natural: Mapping[str, Any], levels: Sequence[float]) -> Picture:
+    tile, figures = stored.tile, _drop_unknown(stored.figures)
+    figures["unseen"] = _drop_unknown(figures.get("unseen", {}))
+    value = figures.get("logit")
+    if value is None and tile.spec.removeprefix("-") == name and "score" in figures:
+        value = tile.sign * figures["score"]
+    quantiles = natural.get("quantiles", [])
+    whole = quantiles and len(quantiles) == len(levels) and None not in quantiles
+    standing = find_standing(levels, quantiles, value) if value is not None and whole else None
+    trace = [score for score in stored.trace if math.isfinite(score)]
+    return Picture(tile.file, tile.sign, tile.variant, tile.spec, figures, trace, value, standing)
+
+
+def find_standing(levels: Sequence[float], quantiles: Sequence[float], value: float) -> float:
+    """The percentile of a value among photographs, of which the quantiles at ``levels`` are known.
+
+    The first and the last quantile are the smallest and the largest value; 0 and 100 mean beyond them.
+
+    >>> find_standing([0.0, 0.5, 1.0], [-1.0, 0.0, 4.0], 2.0), find_standing([0.0, 0.5, 1.0], [-1.0, 0.0, 4.0], 4.1)
+    (75.0, 100.0)
+    """
+    if value < quantiles[0] or value > quantiles[-1]:
+        return 0.0 if value < quantiles[0] else 100.0
+    return min(max(100 * float(np.interp(value, quantiles, levels)), 0.01), 99.99)
 
 
 def _is_there(example: Example, there: set[str]) -> bool:

@@ -31,7 +31,7 @@ class Picture:
     """A finished tile. ``value`` is the unit's own on it, a mean over held-out views: for a gate, its logit.
 
     ``value`` is None where the objective was more than the unit, or was not measured. ``standing`` is the percentile of
-    ``value`` among photographs.
+    ``value`` among photographs. ``figures`` has only what is known.
     """
 
     file: str
@@ -51,8 +51,7 @@ class Picture:
     @property
     def unseen(self) -> dict[str, float]:
         """The unit's values on kinds of views that no ascent uses."""
-        scores = self.figures.get("unseen") or {}
-        return {kind: self.sign * score for kind, score in scores.items() if score is not None}
+        return {kind: self.sign * score for kind, score in self.figures["unseen"].items()}
 
 
 @final
@@ -122,7 +121,7 @@ class Unit:
 
     @cached_property
     def axis(self) -> PlotAxis | None:
-        """From the smallest value on photographs to the largest, and to those of the pictures."""
+        """From the smallest value on photographs to the largest, extended to those of the pictures."""
         bins = self.natural.get("histogram")
         if not bins:
             return None
@@ -142,6 +141,13 @@ class Layer:
     @property
     def is_gate(self) -> bool:
         return self.group.kind == GATE
+
+    @property
+    def shape(self) -> str:
+        """The shape of the layer's output for one image."""
+        return " \N{MULTIPLICATION SIGN} ".join(
+            map(str, self.group.shape[1:] if self.group.shape[:1] == (1,) else self.group.shape)
+        )
 
     @cached_property
     def by_number(self) -> dict[int, Unit]:
@@ -180,9 +186,9 @@ class Layer:
         return (sum(v >= OPEN if sign > 0 else v <= SHUT for v in values), len(values)) if values else None
 
     def alike(self, unit: Unit) -> list[Neighbour]:
-        """The units that are most like ``unit``, as far as the gallery shows them."""
+        """The units that are most like ``unit``, as far as the gallery shows them; opposite ones are not like it."""
         found = [(self.by_number.get(number), how, similarity) for number, how, similarity in unit.alike]
-        return [Neighbour(other, how, similarity) for other, how, similarity in found if other is not None]
+        return [Neighbour(other, how, similarity) for other, how, similarity in found if other and similarity > 0]
 
 
 @final

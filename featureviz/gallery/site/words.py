@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 JOINER = "\N{ZERO WIDTH JOINER}"  # it holds emoji together
@@ -38,10 +39,15 @@ def format_signed(value: float) -> str:
 def format_figure(value: float) -> str:
     """Three digits.
 
-    >>> format_figure(-0.12345), format_figure(1234.5), format_figure(1e-7)
-    ('−0.123', '1230', '1e−07')
+    >>> format_figure(-0.12345), format_figure(3.9), format_figure(1234.5), format_figure(1e-7), format_figure(0)
+    ('−0.123', '3.90', '1234', '1.00e−07', '0')
     """
-    return with_minus(f"{float(f'{value:.3g}'):g}" if abs(value) < 1e6 else f"{value:.2e}")
+    if not value:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if not -4 <= exponent < 6:
+        return with_minus(f"{value:.2e}")
+    return with_minus(f"{value:.{max(0, 2 - exponent)}f}")
 
 
 def format_share(share: float) -> str:

@@ -69,6 +69,8 @@
   let side = ""; // of the comparison that what is found goes to
   function loadNames(then) {
     if (window.galleryNames) return then();
+    const loading = $("script[src$='search.js']");
+    if (loading) return loading.addEventListener("load", then, { once: true });
     const script = document.createElement("script");
     script.src = `${root}assets/search.js`;
     script.addEventListener("load", then);
@@ -79,7 +81,8 @@
     const { layers, units } = window.galleryNames, words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const fits = (name) => words.every((word) => name.toLowerCase().includes(word));
     const found = [];
-    if (!side) for (const [name, page, gate] of layers) if (fits(name)) found.push({ name: gate ? `${name}, gates` : name, page });
+    if (!side)
+      for (const [name, page, gate] of layers) if (fits(name)) found.push({ name: gate ? `${name}, gates` : name, page });
     const exact = (unit) => words.length > 0 && String(unit[1]) === words.at(-1).split(":").at(-1);
     const some = words.length ? units.filter((unit) => fits(unit[2])) : [];
     some.sort((a, b) => exact(b) - exact(a));
@@ -109,19 +112,20 @@
         item.append(link);
         return item;
       }));
+      const none = input.value ? "Nothing has this name." : "Type a name.";
       const many = `${all.length.toLocaleString("en")} found; the first ${most} are shown`;
-      hint.textContent = all.length > most ? many : all.length ? "" : input.value ? "Nothing has this name." : "Type a name.";
+      hint.textContent = all.length > most ? many : all.length ? "" : none;
       choose(0);
     }
-    const open = (text = "") => loadNames(() => {
+    const open = (text = "") => {
       if (!dialog.open) dialog.showModal();
       input.value = text;
-      show();
       input.select();
-    });
+      loadNames(show);
+    };
     input.addEventListener("input", () => {
       write({ find: input.value });
-      show();
+      loadNames(show);
     });
     dialog.addEventListener("keydown", (event) => {
       const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -203,10 +207,12 @@
       u: () => go(turn("up")), c: () => $("[data-key=c]")?.click(), j: () => step(1), k: () => step(-1),
     };
     const arrows = {
-      ArrowRight: () => step(1), ArrowLeft: () => step(-1), ArrowDown: () => step(columns()), ArrowUp: () => step(-columns()),
+      ArrowRight: () => step(1), ArrowLeft: () => step(-1),
+      ArrowDown: () => step(columns()), ArrowUp: () => step(-columns()),
     };
     document.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]") || event.target.closest("input, select")) return;
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if ($("dialog[open]") || event.target.closest("input, select")) return;
       const onCard = document.activeElement.closest(".unit, .strip a, .several a");
       const act = keys[event.key] ?? (onCard && arrows[event.key]);
       if (!act) return;
