@@ -1,5 +1,6 @@
 """The command line: what it writes, and that every mistake is one clear line and exit code 2."""
 
+import html
 import importlib.util
 import json
 import re
@@ -99,7 +100,7 @@ def test_render_writes_tiles_a_sheet_and_a_page(tmp_path: Path) -> None:
     page = tmp_path / "out/index.html"
     assert len(pictures_of(page)) == 5
     assert all(p.is_file() for p in pictures_of(page))
-    assert "logit:&quot;tench&quot;" in page.read_text()
+    assert 'logit:"tench"' in html.unescape(page.read_text())
 
 
 def test_layers_and_gates_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

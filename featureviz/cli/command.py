@@ -11,10 +11,10 @@ from typing import Any
 
 from featureviz import __version__, options
 from featureviz.ascent.runtime import Runtime
+from featureviz.cli.galleries import add_gallery_commands
 from featureviz.errors import InvalidInput, ModelError
 from featureviz.gallery import gate_cards, render_demo, render_specs
 from featureviz.gallery.folder import prepare_folder
-from featureviz.cli.galleries import add_gallery_commands
 from featureviz.image.around.alpha import AlphaImage
 from featureviz.image.picture import read_picture
 from featureviz.network.taps import OUTPUT

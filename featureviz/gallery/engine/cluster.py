@@ -41,7 +41,7 @@ class RayEngine:
     Args:
         workers: how many; as many as the cluster has room for if left out.
         address: of a cluster that runs, as ``ray.init`` takes it: ``"auto"`` for the one of this machine.
-        threads: of the CPU for each worker; as many as torch has in this process if left out.
+        threads: of the CPU for each worker. If left out, as many as torch has in this process, and one for a GPU.
         gpus: for each worker; one where the cluster has any, if left out. A share such as 0.5 lets two workers use
             one GPU; 0 renders on the CPU.
 
@@ -82,18 +82,18 @@ class RayEngine:
             )
         if not batches:
             return
-        job, threads = Job.pack(model, options), self.threads or torch.get_num_threads()
+        job = Job.pack(model, options)
         import ray
 
-        with self._cluster(threads) as started:
-            workers, gpus = self._fit(threads, started)
+        with self._cluster() as started:
+            workers, threads, gpus = self._fit(started)
             actor: Any = ray.remote(Worker)
             actor = actor.options(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)
             sent = ray.put(job)
             yield from Crew(lambda: actor.remote(threads, "cuda" if gpus else "cpu"), sent, workers).render(batches)
 
     @contextmanager
-    def _cluster(self, threads: int) -> Iterator[bool]:
+    def _cluster(self) -> Iterator[bool]:
         """Be connected to a cluster; yields whether it was started here."""
         import ray
 
@@ -106,8 +106,9 @@ class RayEngine:
             yield False
             return
         started = self.address in (None, LOCAL)
+        wanted = (self.threads or torch.get_num_threads()) * (self.workers or 1)
         try:
-            self._connect(max(os.cpu_count() or 1, threads * (self.workers or 1)) if started else None)
+            self._connect(max(os.cpu_count() or 1, wanted) if started else None)
             yield started
         finally:
             ray.shutdown()
@@ -124,30 +125,31 @@ class RayEngine:
         except Exception as error:  # Ray has no class for it
             raise InvalidInput(
                 f"cannot {'join' if cores is None else 'start'} the cluster of Ray at {address!r}: {error}; give the"
-                " address of one that runs (ray start --head), with RAY_AUTH_MODE=token in the environment if it wants"
-                " a token, or none"
+                " address of one that runs (ray start --head), and set RAY_AUTH_MODE=token if it wants a token; or give"
+                " none"
             ) from error
 
-    def _fit(self, threads: int, started: bool) -> tuple[int, float]:
-        """How many workers there are, and how many GPUs each has."""
+    def _fit(self, started: bool) -> tuple[int, int, float]:
+        """How many workers there are, and how many threads and GPUs each has."""
         import ray
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         found = sum(node.get("GPU", 0) for node in nodes)
         gpus = (1.0 if found else 0.0) if self.gpus is None else float(self.gpus)
+        threads = self.threads or (1 if gpus else torch.get_num_threads())
         room = sum(
             int(min(node.get("CPU", 0) / threads, node.get("GPU", 0) / gpus if gpus else MOST_WORKERS))
             for node in nodes
         )
         # More workers may wait for machines that a cluster adds by itself; one machine never grows.
-        if room < (self.workers or 1 if started else 1):
+        if room < ((self.workers or 1) if started else 1):
             cores = sum(node.get("CPU", 0) for node in nodes)
             raise InvalidInput(
                 f"workers={show(self.workers)} was given, each with {threads} threads and {gpus:g} GPUs; expected at"
                 f" most {room}, because the cluster has {cores:g} cores and {found:g} GPUs: give other threads= or"
                 " gpus="
             )
-        return self.workers or room, gpus
+        return self.workers or room, threads, gpus
 
 
 def _call(address: str) -> None:

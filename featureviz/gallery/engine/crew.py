@@ -114,13 +114,15 @@ class Crew:
     def _replace(self, batch: Batch | None, error: Exception) -> Outcome | None:
         """Let another worker do what a lost one was doing; an error if too many were lost."""
         self._losses[batch] += 1
-        if self._losses[batch] >= TRIES * (self._size if batch is None else 1):
-            what = "got the network" if batch is None else f"rendered {len(batch)} tiles, the first {batch[0].spec}"
+        lost = self._losses[batch]
+        what = "got the network" if batch is None else f"rendered {batch[0].spec} and the rest of its batch"
+        if lost >= TRIES * (self._size if batch is None else 1):
             text = (
-                f"{self._losses[batch]} workers of Ray were lost while they {what}. Their memory may be full: take"
-                " fewer workers, or a plan with smaller batches. Finished tiles are kept, and the same call goes on."
+                f"{lost} workers of Ray were lost while they {what}. Their memory may be full: take fewer workers, or"
+                f" a plan with smaller batches. Finished tiles are kept, and the same call goes on. The last: {error}"
             )
-            return Outcome([], [], FeaturevizError(f"{text} The last loss: {error}"), error)
+            return Outcome([], [], FeaturevizError(text), error)
+        warnings.warn(f"a worker of Ray was lost while it {what}; it is replaced", RuntimeWarning, stacklevel=2)
         if batch is not None:
             self._waiting.appendleft(batch)
         if self._waiting:

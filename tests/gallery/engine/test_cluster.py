@@ -26,6 +26,7 @@ from featureviz.gallery.engine.worker import Job, Worker
 from featureviz.gallery.planning.plan import Plan, plan
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'featureviz[ray]'")
+pytestmark = pytest.mark.filterwarnings("ignore:no worker of Ray has started:RuntimeWarning")  # on a busy machine
 ROOT = Path(__file__).parents[3]
 BATCHES = 12
 
@@ -83,7 +84,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("tiles/*/*.png"))}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -131,10 +132,19 @@ def test_two_workers_give_the_pixels_of_the_local_engine(
     assert len(workers) == 2
     assert len(notes(folder / "notes")) == 2 * BATCHES
     assert not ray.is_initialized()
-    wait_until(lambda: all(map(is_gone, workers)), 20)
+    wait_until(lambda: all(map(is_gone, workers)), 60)
     assert dict(os.environ) == before
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert capfd.readouterr() == ("", "")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert [line for line in err.splitlines() if "network_util" not in line] == []  # Ray tells that there is no network
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once(tiny: fv.TappedModel, folder: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"cannot join the cluster of Ray at '127\.0\.0\.1:1'"):
+        render_plan(
+            make_plan(tiny, fv.PixelImage), tiny, folder, engine=RayEngine(address="127.0.0.1:1"), progress=False
+        )
 
 
 @pytest.mark.usefixtures("cluster")
@@ -147,8 +157,9 @@ def test_a_killed_worker_is_replaced_and_only_its_batch_is_rendered_again(tiny: 
                 os.kill(process(notes(folder / "notes")[-1]), signal.SIGKILL)
 
     with fv.clamp(tiny, "se", 0.5, units=[1, 2]):
-        made = make_plan(tiny, Noted(str(folder / "notes"), 0.5))
-        render_plan(made, tiny, folder / "ray", engine=killing, progress=False)
+        made = make_plan(tiny, Noted(str(folder / "notes"), 0.3))
+        with pytest.warns(RuntimeWarning, match="a worker of Ray was lost while it rendered"):
+            render_plan(made, tiny, folder / "ray", engine=killing, progress=False)
         assert len(notes(folder / "notes")) == BATCHES + 1
         render_plan(made, tiny, folder / "local", progress=False)
     assert pictures(folder / "ray") == pictures(folder / "local")
@@ -158,7 +169,7 @@ def test_a_killed_worker_is_replaced_and_only_its_batch_is_rendered_again(tiny: 
 
 @pytest.mark.usefixtures("cluster")
 def test_ctrl_c_ends_the_run_and_its_workers(tiny: fv.TappedModel, folder: Path) -> None:
-    made = make_plan(tiny, Noted(str(folder / "notes"), 0.5))
+    made = make_plan(tiny, Noted(str(folder / "notes"), 0.3))
 
     def interrupt() -> None:
         wait_until(lambda: len(notes(folder / "notes")) == 4)
@@ -169,7 +180,7 @@ def test_ctrl_c_ends_the_run_and_its_workers(tiny: fv.TappedModel, folder: Path)
     with pytest.raises(KeyboardInterrupt):
         render_plan(made, tiny, folder / "ray", engine=RayEngine(workers=1), progress=False)
     thread.join()
-    wait_until(lambda: is_gone(process(notes(folder / "notes")[-1])), 10)
+    wait_until(lambda: is_gone(process(notes(folder / "notes")[-1])), 60)
     stored = len(fv.gallery.Gallery.open(folder / "ray").tiles())
     assert 0 < stored < len(made)
     render_plan(made, tiny, folder / "ray", progress=False)
@@ -218,12 +229,12 @@ def test_a_killed_driver_leaves_no_worker_and_a_folder_that_goes_on(tiny: fv.Tap
     command = [sys.executable, "-c", code, str(folder / "ray"), str(folder / "notes")]
     with subprocess.Popen(command, cwd=ROOT, env=environment) as driver:
         wait_until(lambda: len(notes(folder / "notes")) == 4)
-        time.sleep(0.25)  # until the third batch is stored
+        wait_until(lambda: len(fv.gallery.Gallery.open(folder / "ray").tiles()) >= 6)  # three batches are stored
         driver.kill()
-    wait_until(lambda: is_gone(process(notes(folder / "notes")[-1])), 20)
+    wait_until(lambda: is_gone(process(notes(folder / "notes")[-1])), 60)
     made = make_plan(tiny, Noted(str(folder / "notes"), 0))
     render_plan(made, tiny, folder / "ray", progress=False)
-    assert len(notes(folder / "notes")) == BATCHES + 1  # one was in flight
+    assert BATCHES < len(notes(folder / "notes")) <= BATCHES + 2  # one was in flight, or also one just came back
     render_plan(made, tiny, folder / "local", progress=False)
     assert pictures(folder / "ray") == pictures(folder / "local")
 
