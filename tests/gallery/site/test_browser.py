@@ -211,6 +211,16 @@ def test_a_phone_shows_all_of_it_in_either_scheme(pattern: str, browser: Any, pl
     assert len(grounds) == 2
 
 
+def test_long_names_do_not_widen_a_phone(browser: Any, hostile: Path) -> None:
+    with browser.new_context(viewport=PHONE) as context:
+        page = watch(context)
+        for pattern in ("index.html", "layers/*xxx*.html", "units/*xxx*.html"):
+            for path in list(hostile.glob(pattern))[:2]:
+                page.goto(path.as_uri())
+                assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path.name
+        assert page.wrong == []
+
+
 def test_pages_are_whole_without_the_script(browser: Any, plain: Path) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = watch(context)

@@ -19,7 +19,7 @@
 
   // ------------------------------------------------------------------------------------------- the sheet of a layer
   function startSheet(sheet, tools) {
-    const cards = $$(".unit", sheet), size = 60, output = $("output", tools);
+    const cards = $$(".unit", sheet), size = 12, output = $("output", tools);
     const names = new Intl.Collator("en", { numeric: true });
     const number = (card, key) => key in card.dataset ? Number(card.dataset[key]) : -Infinity;
     const orders = {
