@@ -45,7 +45,7 @@ def test_the_commands_exist() -> None:
 
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", README.read_text(), re.S))
     commands = re.findall(r"^featureviz (.*?)(?:\s+#.*)?$", blocks, re.M)
-    assert len(commands) == 4
+    assert len(commands) == 10
     import shlex
 
     for command in commands:

@@ -57,7 +57,7 @@ def _add_gallery(gallery: argparse.ArgumentParser) -> None:
     what.add_argument("--signs", choices=list(SIGNS), default="both", help=text)
     text = "pictures of each unit and sign, from different noise (default: 1)"
     what.add_argument("--variants", type=positive_int, default=1, help=text)
-    text = "an objective in which {goal} stands for the unit's own, as in '{goal} + 100*diversity(features.6)'"
+    text = "an objective in which {goal} stands for the unit's own, as in '{goal} - 0.1*features.3:4'"
     what.add_argument("--objective", default="{goal}", help=text)
     what.add_argument("--images", metavar="DIR", help="folder of photographs: show those that excite each unit most")
     how = gallery.add_argument_group("how it is rendered")

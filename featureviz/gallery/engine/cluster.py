@@ -168,11 +168,14 @@ def _require_ray() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Start Ray without its messages and statistics, and leave the environment and the handlers as they were."""
+    """Start Ray without its messages and statistics, and leave the environment and the handlers as they were.
+
+    Ray gives its workers a low priority, so they would stand still beside any busy program; here they have the usual.
+    """
     before, logger = dict(os.environ), logging.getLogger("ray")
     level, main = logger.level, threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_worker_niceness="0")
     try:
         yield
     finally:
