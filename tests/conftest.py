@@ -1,6 +1,8 @@
 """Networks to test on: a tiny one with an SE gate, the embedded one, and real weights where they lie beside."""
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,11 @@ def real_weights() -> Path:
         if place and Path(place).is_file():
             return Path(place)
     pytest.skip(f"no {name}: set FEATUREVIZ_REAL_WEIGHTS to its path")
+
+
+@pytest.fixture
+def control_c() -> Iterator[None]:
+    """Python's handler of Ctrl-C, without which a job in the background starts."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)

@@ -24,12 +24,7 @@ from featureviz.lab.gates import mode_renders, reachability_study
 Q = {"size": 16, "progress": False}
 
 
-@pytest.fixture(autouse=True)
-def control_c() -> Iterator[None]:
-    """A job in the background starts without Python's handler."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
+pytestmark = pytest.mark.usefixtures("control_c")
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, *at: int) -> None:

@@ -118,13 +118,6 @@ def test_a_device_that_is_not_here_is_told(device: Any, tiny: fv.TappedModel, tm
 
 
 # ---------------------------------------------------------------------------------------------------------- the ends
-@pytest.fixture
-def control_c() -> Iterator[None]:
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
-
-
 @pytest.mark.parametrize("when", ["within a batch", "between batches", "before a row", "within a row"])
 def test_control_c_keeps_all_finished_batches(
     when: str, tiny: fv.TappedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control_c: None
