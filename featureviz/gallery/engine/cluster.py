@@ -55,6 +55,7 @@ class RayEngine:
     gpus: float | None = None
 
     def __post_init__(self) -> None:
+        _require_ray()
         if self.workers is not None:
             whole("workers", self.workers, 1, MOST_WORKERS)
         if self.address is not None:
@@ -70,11 +71,10 @@ class RayEngine:
         """The tiles of each batch, in the order in which they are finished.
 
         Raises:
-            InvalidInput: Ray is missing, there is no such cluster, it has no room for a worker, or the network or the
-                recipe cannot be sent to a worker.
+            InvalidInput: there is no such cluster, it has no room for a worker, or the network or the recipe cannot be
+                sent to a worker.
             FeaturevizError: three workers were lost with the same batch.
         """
-        _require_ray()
         if options.get("device") is not None:
             raise InvalidInput(
                 f"device={show(options['device'])} was given; workers of Ray get their GPUs from the cluster: give"

@@ -280,6 +280,12 @@ def test_what_cannot_be_sent_is_told(tiny: fv.TappedModel) -> None:
     assert outcome.warned == [("soon", UserWarning)]
 
 
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InvalidInput, match=r"featureviz\[ray\]"):
+        RayEngine()
+
+
 def test_another_network_in_the_worker_is_told(tiny: fv.TappedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job.pack(tiny, {})
     monkeypatch.setattr("featureviz.gallery.engine.worker.take_fingerprint", lambda model: "other")
