@@ -7,7 +7,7 @@ from pathlib import Path
 from featureviz.files import PathLike
 from featureviz.gallery.engine.local import render_here
 from featureviz.gallery.engine.run import Engine, render_plan
-from featureviz.gallery.planning.plan import Plan
+from featureviz.gallery.planning.plan import MANIFEST, Plan
 from featureviz.gallery.site.build import build_site
 from featureviz.gallery.store.photographs import measure_photographs
 from featureviz.lab.statistics.pictures import Source
@@ -42,5 +42,7 @@ def render_gallery(
             measure_photographs(plan, model, pictures, out, progress=progress)
         render_plan(plan, model, out, engine=engine, device=device, progress=progress)
     except KeyboardInterrupt as stop:
+        if not (Path(out) / MANIFEST).is_file():  # nothing was begun
+            raise
         raise KeyboardInterrupt(f"{build_site(out)} shows what is done; the same command goes on") from stop
     return build_site(out)

@@ -89,3 +89,25 @@ def test_mistakes_are_told_in_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("control_c")
+@pytest.mark.parametrize("begun", [False, True])
+def test_ctrl_c_builds_pages_of_what_is_there(
+    begun: bool, tiny: fv.TappedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    made = fv.gallery.plan(tiny, layers="conv", units=[1], steps=1, size=16)
+    monkeypatch.setattr(fv.gallery.Plan, "check" if not begun else "batches", stop)
+    with pytest.raises(KeyboardInterrupt, match="goes on" if begun else "^$"):
+        fv.gallery.render_gallery(made, tiny, tmp_path / "out", progress=False)
+    assert (tmp_path / "out" / "index.html").is_file() == begun
+
+
+def test_photographs_of_another_network_are_not_measured(tiny: fv.TappedModel, tmp_path: Path) -> None:
+    made = fv.gallery.plan(fv.wrap(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), size=24), layers="0")
+    with pytest.raises(fv.InvalidInput, match="another network"):
+        fv.gallery.measure_photographs(made, tiny, torch.rand(4, 3, 24, 24), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

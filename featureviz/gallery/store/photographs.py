@@ -26,7 +26,7 @@ from featureviz.lab.statistics.pictures import Pictures, Source
 from featureviz.lab.statistics.units.neighbours import nearest_units
 from featureviz.lab.statistics.units.unit_statistics import UnitStatistics
 from featureviz.lab.unit_weights import weight_similarity
-from featureviz.network.model import TappedModel
+from featureviz.network.model import TappedModel, tapped
 from featureviz.rendering.png import to_pixels
 
 SHOWN, NEAREST = 6, 6  # photographs at each end; neighbours
@@ -50,6 +50,7 @@ def measure_photographs(
         most: how many photographs are kept at each end.
         progress: whether to show a bar.
     """
+    plan.check(tapped(model))
     source = Pictures(pictures, model.input_size((224, 224))) if isinstance(pictures, str | os.PathLike) else pictures
     units = {group.title: _list_units(plan, group) for group in plan.groups}
     about = _describe_source(source, units, plan, most)
