@@ -2,12 +2,13 @@
 
     python -m benchmarks.studies.killed_gallery [--quick] [--seed N]
 
-SIGKILL and Ctrl-C come at random instants of runs that render (``rendered``, ``Ctrl-C``) and of runs that do little but
-write files and rows while others read them (``written``); and SIGKILL at chosen points (``points``), such as within the
-write of the plan or a commit of SQLite. A run is ended up to three times and resumed, then runs to its end. After
-each run every tile that the gallery lists must have the bytes of an uninterrupted run, and no batch that was finished
-may be rendered again. In the end the gallery must be the same as that of the uninterrupted run, and nothing else may
-be left. The exit code is 1 if anything is wrong.
+SIGKILL comes at random instants of runs that render (``rendered``), and of runs that do little but write files and
+rows while others read them (``written``). It also comes at chosen points (``points``), such as within the write of the
+plan or a commit of SQLite. Ctrl-C comes at random instants of both kinds of runs (``Ctrl-C``).
+
+A run is ended up to three times and resumed, then runs to its end. After each run every tile that the gallery lists
+must have the bytes of an uninterrupted run, and no batch that was finished may be rendered again. In the end the
+gallery must be that of the uninterrupted run, and nothing else may be left. The exit code is 1 if anything is wrong.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import numpy as np
 
 from featureviz.files import write_bytes
 from featureviz.gallery.planning.choosing import Group
-from featureviz.gallery.planning.plan import Plan
+from featureviz.gallery.planning.plan import Plan, list_tiles
 from featureviz.gallery.planning.recipe import Recipe
-from featureviz.gallery.planning.tile import CHANNEL, GATE, Tile, hash_tile
+from featureviz.gallery.planning.tile import CHANNEL, GATE, Tile
 from featureviz.gallery.site.reading import name_unit
 from featureviz.gallery.store.index import to_text
 from featureviz.gallery.store.reading import Photograph
@@ -35,15 +35,12 @@ def make_plan(
     groups: Sequence[Group], shown: int, *, model: str = "TinyNet", variants: int = 1, signs: Sequence[int] = (1, -1)
 ) -> Plan:
     """A plan of the first ``shown`` units of each group."""
-    recipe, tiles = Recipe.make("fast", size=SIZE, steps=8), []
-    for group in groups:
-        for unit in range(min(shown, group.count)):
-            for sign in signs:
-                spec = f"{'-' if sign < 0 else ''}{name_unit(group, unit)}"
-                for variant in range(variants):
-                    key = hash_tile(model, recipe.text, spec, variant)
-                    tiles.append(Tile(key, group.kind, group.layer, unit, sign, variant, spec))
-    return Plan(model, "0" * 32, recipe, tuple(groups), tuple(tiles))
+    recipe = Recipe.make("fast", size=SIZE, steps=8)
+    goals = [
+        (group, unit, sign, f"{'-' if sign < 0 else ''}{name_unit(group, unit)}")
+        for group in groups for unit in range(min(shown, group.count)) for sign in signs
+    ]  # fmt: skip
+    return Plan(model, "0" * 32, recipe, tuple(groups), list_tiles(model, recipe, goals, variants))
 
 
 def fill_gallery(

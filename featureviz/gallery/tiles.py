@@ -7,11 +7,12 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as iio
 from torch import Tensor
 
 from featureviz.files import make_file_name, write_bytes
 from featureviz.gallery.folder import SHEET
-from featureviz.rendering.png import encode_png, make_contact_sheet, write_image
+from featureviz.rendering.png import encode_png, make_contact_sheet, to_pixels, write_image
 from featureviz.rendering.rendering import Rendering
 
 
@@ -20,6 +21,13 @@ def write_tile(folder: Path, name: str, rendering: Rendering, row: int) -> str:
     file = make_file_name(name)
     write_image(folder / file, rendering.images[row], rendering.recipe_of(row), alpha=rendering.alpha)
     return file
+
+
+def encode_jpeg(image: Tensor, quality: int, **options: Any) -> bytes:
+    """``[C,H,W]`` in [0,1] as the bytes of a JPEG; ``options`` are those of Pillow."""
+    data = iio.imwrite("<bytes>", to_pixels(image), extension=".jpg", plugin="pillow", quality=quality, **options)
+    assert data is not None
+    return data
 
 
 def write_sheet(folder: Path, images: list[Tensor], columns: int | None = None) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from featureviz.files import write_bytes
 from featureviz.gallery import Gallery, Plan, Tile
 from featureviz.gallery.planning.choosing import Group
+from featureviz.gallery.planning.plan import list_tiles
 from featureviz.gallery.planning.recipe import Recipe
-from featureviz.gallery.planning.tile import hash_tile
 from featureviz.gallery.store.index import to_text
 from featureviz.gallery.store.reading import Photograph
 from featureviz.gallery.store.writing import Made, Store
@@ -28,16 +28,12 @@ def make_plan(
     variants: int = 1, model: str = "tiny",
 ) -> Plan:  # fmt: skip
     groups = [replace(group, count=max(group.count, max(units) + 1)) for group in groups]
-    recipe, tiles = Recipe.make("fast", steps=8, size=SIZE), list[Tile]()
-    groups = [replace(group, count=max(group.count, max(units) + 1)) for group in groups]
-    for group in groups:
-        for unit in units:
-            for sign in signs:
-                for variant in range(variants):
-                    spec = f"{'-' * (sign < 0)}{'gate:' * (group.kind == 'gate')}{group.layer}:{unit}"
-                    key = hash_tile("tiny", recipe.text, spec, variant)
-                    tiles.append(Tile(key, group.kind, group.layer, unit, sign, variant, spec))
-    return Plan(model, "tiny", recipe, tuple(groups), tuple(tiles))
+    recipe = Recipe.make("fast", steps=8, size=SIZE)
+    goals = [
+        (group, unit, sign, f"{'-' * (sign < 0)}{group.title}:{unit}")
+        for group in groups for unit in units for sign in signs
+    ]  # fmt: skip
+    return Plan(model, "tiny", recipe, tuple(groups), list_tiles("tiny", recipe, goals, variants))
 
 
 def color_of(tile: Tile) -> Tensor:

@@ -3,9 +3,10 @@
     python -m benchmarks.studies.clarity --images CROPS [--weights WEIGHTS.safetensors] [--quick]
 
 Each unit is rendered with each recipe, from the same noise, with the same steps of one view. The figures of a picture
-are its score on held-out views and on kinds of views that no ascent uses (JPEG, blur, crops); its contrast, clipped
-pixels and spectral slope; the distance of its features in the network itself to the unit's top natural pictures; and
-whether another network, EfficientNet-Lite0, finds it like the unit's top natural pictures (AUC). Planted optima, whose
+are its score on held-out views and on kinds of views that no ascent uses (JPEG, blur, crops), its contrast, clipped
+pixels and spectral slope. Two more compare it with the unit's top natural pictures. One is the distance of its features
+in the network itself. The other is whether another network, EfficientNet-Lite0, finds it like them (AUC).
+Planted optima, whose
 best picture is known, are found or not. The table has medians over units of the ratio or difference to the plain
 recipe, with 95 % intervals. CROPS is a folder of at least 1,000 photographs (scripts/natural_crops.py makes one).
 

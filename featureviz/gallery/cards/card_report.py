@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from featureviz.files import make_file_name, write_bytes
 from featureviz.gallery.folder import TILES
-from featureviz.gallery.site.plot_axis import PlotAxis
+from featureviz.gallery.site.plot_axis import PlotAxis, merge_bins
 from featureviz.gallery.tiles import to_json, write_tile
 from featureviz.lab.gates.card import EXCITED, SUPPRESSED, Driver, GateCard, Tile
 from featureviz.lab.gates.natural_range import LEVEL, Reach, gate_values
@@ -22,7 +21,7 @@ from featureviz.objectives.gate_leaves import Gate
 from featureviz.rendering.png import encode_png
 
 DRAWN = (0.001, 0.05, 0.5, 0.95, 0.999)  # the natural quantiles on a page
-POINTS, BINS = 300, 64  # points of a scatter plot; most bars of a histogram
+POINTS = 300  # of a scatter plot
 
 
 def write_tiles(folder: Path, model: TappedModel, card: GateCard) -> dict[str, Any]:
@@ -71,25 +70,13 @@ def _describe_samples(natural: GateStatistics, site: str, unit: int) -> dict[str
     s, levels = natural[site], (1 - LEVEL, LEVEL)
     start, width = float(s.histogram_start[unit]), float(s.histogram_width[unit])
     return {
-        "histogram": merge_bins(s.histogram_counts[unit], start, width, natural.count),
+        "histogram": merge_bins(start, width, s.histogram_counts[unit].tolist()),
         "corners": {
             "content": [natural.quantile(site, level, of="squeeze")[unit] for level in levels],
             "logit": [natural.quantile(site, level)[unit] for level in levels],
         },
         "sample": torch.stack([s.squeeze_sample[:POINTS, unit], s.logit_sample[:POINTS, unit]], 1),
     }
-
-
-def merge_bins(counts: Tensor, start: float, width: float, images: int) -> dict[str, Any]:
-    """Merge neighbouring bins so that the images fill them: at most ``2 n^(1/3)`` bins (Rice's rule).
-
-    >>> merge_bins(torch.tensor([1, 2, 0, 3, 4, 0, 0, 0]), 0.0, 0.5, 1)
-    {'start': 0.0, 'width': 1.5, 'counts': tensor([3, 7])}
-    """
-    used = max(1, int(counts.nonzero().max()) + 1)
-    merged = -(-used // max(2, min(BINS, round(2 * images ** (1 / 3)))))
-    padded = torch.nn.functional.pad(counts[:used], (0, -used % merged))
-    return {"start": start, "width": width * merged, "counts": padded.view(-1, merged).sum(1)}
 
 
 def _write_render(folder: Path, kind: str, tile: Tile, card: GateCard) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def order_batches(batches: Sequence[Sequence[Tile]]) -> list[Batch]:
     """
     place: dict[tuple[str, str], int] = {}
     for tiles in batches:
-        place.setdefault((tiles[0].kind, tiles[0].layer), len(place))
-    return sorted(map(tuple, batches), key=lambda tiles: (-place[tiles[0].kind, tiles[0].layer], -len(tiles)))
+        place.setdefault(tiles[0].group, len(place))
+    return sorted(map(tuple, batches), key=lambda tiles: (-place[tiles[0].group], -len(tiles)))
 
 
 @final

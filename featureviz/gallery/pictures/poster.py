@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import imageio.v3 as iio
 from torch import Tensor
 
 from featureviz.checks import flag, show, whole
@@ -15,9 +14,10 @@ from featureviz.gallery.pictures.layout import Layout, arrange
 from featureviz.gallery.pictures.sections import PHOTOGRAPH, Section, list_sections
 from featureviz.gallery.pictures.words import fit_text, introduce, sign_off
 from featureviz.gallery.store.reading import Gallery
+from featureviz.gallery.tiles import encode_jpeg
 from featureviz.image.picture import cover, read_picture
 from featureviz.lab.draw.canvas import FAINT, GREY, INK, PALE, PIXELS, Canvas, measure_text
-from featureviz.rendering.png import encode_png, name_png, to_pixels
+from featureviz.rendering.png import encode_png, name_png
 
 JPEG, QUALITY, LONGEST = (".jpg", ".jpeg"), 90, 65_500  # the largest side of a JPEG
 
@@ -92,9 +92,7 @@ def _name_file(path: PathLike) -> Path:
 def _encode(picture: Tensor, path: Path) -> bytes:
     if path.suffix.lower() not in JPEG:
         return encode_png(picture)
-    data = iio.imwrite("<bytes>", to_pixels(picture), extension=".jpg", plugin="pillow", quality=QUALITY, subsampling=0)
-    assert data is not None
-    return data
+    return encode_jpeg(picture, QUALITY, subsampling=0)
 
 
 def _open_canvas(layout: Layout, sections: Sequence[Section], head: Sequence[tuple[str, int]], target: Path) -> Canvas:

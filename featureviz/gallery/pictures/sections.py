@@ -47,10 +47,10 @@ def list_sections(gallery: Gallery, photographs: bool) -> list[Section]:
     """
     by_group: dict[tuple[str, str], list[StoredTile]] = {}
     for stored in gallery.tiles():
-        by_group.setdefault((stored.tile.kind, stored.tile.layer), []).append(stored)
+        by_group.setdefault(stored.tile.group, []).append(stored)
     found = list[Section]()
     for group in gallery.plan.groups:
-        tiles = by_group.get((group.kind, group.layer), [])
+        tiles = by_group.get(group.key, [])
         if tiles:
             units: dict[int, list[StoredTile]] = {}
             for stored in tiles:

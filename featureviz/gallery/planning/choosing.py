@@ -36,6 +36,11 @@ class Group:
     shape: tuple[int, ...]
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Kind and layer, which no two groups of a plan share."""
+        return self.kind, self.layer
+
+    @property
     def title(self) -> str:
         """The layer as a spec names it: ``"gate:BLOCK"`` stands for the gates of a block."""
         return f"gate:{self.layer}" if self.kind == GATE else self.layer

@@ -56,7 +56,7 @@ class Plan:
         """The tiles that are rendered together: of one layer, or of the gates of one block."""
         of_group: dict[tuple[str, str], list[Tile]] = {}
         for tile in self.tiles:
-            of_group.setdefault((tile.kind, tile.layer), []).append(tile)
+            of_group.setdefault(tile.group, []).append(tile)
         return [
             tuple(tiles[start : start + self.batch])
             for tiles in of_group.values()
@@ -90,18 +90,18 @@ class Plan:
             InvalidInput: it has no such tile.
         """
         groups = self.groups if layers is None else _find_groups(self.groups, layers)
-        wanted = {(group.kind, group.layer) for group in groups}
+        wanted = {group.key for group in groups}
         chosen_units = None if units is None else set(wholes("units", units))
         chosen_signs = (1, -1) if signs is None else _check_signs(signs)
         tiles = tuple(
             tile for tile in self.tiles
-            if (tile.kind, tile.layer) in wanted and tile.sign in chosen_signs
+            if tile.group in wanted and tile.sign in chosen_signs
             and (chosen_units is None or tile.unit in chosen_units)
         )  # fmt: skip
         if not tiles:
             raise InvalidInput(f"the plan has no tile of units={show(units)} and signs={show(signs)}; leave one out")
-        there = {(tile.kind, tile.layer) for tile in tiles}
-        return replace(self, groups=tuple(g for g in groups if (g.kind, g.layer) in there), tiles=tiles)
+        there = {tile.group for tile in tiles}
+        return replace(self, groups=tuple(g for g in groups if g.key in there), tiles=tiles)
 
     def write(self, path: Path) -> None:
         """Write the manifest: JSON with one line for each layer and for each tile."""
@@ -190,22 +190,32 @@ def plan(
     count = sum(map(len, chosen_units)) * len(signs) * variants
     if count > MOST:
         raise InvalidInput(f"the plan would have {count:,} tiles; expected at most {MOST:,}: choose fewer layers")
-    tiles = list[Tile]()
-    for group, own in zip(groups, chosen_units, strict=True):
-        for unit in own:
-            for sign in signs:
-                spec = _write_goal(group, unit, sign, objective).spec
-                for variant in range(variants):
-                    key = hash_tile(fingerprint, chosen.text, spec, variant)
-                    tiles.append(Tile(key, group.kind, group.layer, unit, sign, variant, spec))
-    return Plan(model.name, fingerprint, chosen, tuple(groups), tuple(tiles), batch)
+    goals = [
+        (group, unit, sign, _write_goal(group, unit, sign, objective).spec)
+        for group, own in zip(groups, chosen_units, strict=True)
+        for unit in own
+        for sign in signs
+    ]
+    tiles = list_tiles(fingerprint, chosen, goals, variants)
+    return Plan(model.name, fingerprint, chosen, tuple(groups), tiles, batch)
+
+
+def list_tiles(
+    fingerprint: str, recipe: Recipe, goals: Iterable[tuple[Group, int, int, str]], variants: int
+) -> tuple[Tile, ...]:
+    """The tiles of goals, each a group, a unit, a sign and a spec."""
+    return tuple(
+        Tile(hash_tile(fingerprint, recipe.text, spec, variant), *group.key, unit, sign, variant, spec)
+        for group, unit, sign, spec in goals
+        for variant in range(variants)
+    )
 
 
 def _check_tiles(made: Plan) -> None:
     """An error if a tile is not of a layer of the plan, or is there twice."""
-    counts = {(group.kind, group.layer): group.count for group in made.groups}
+    counts = {group.key: group.count for group in made.groups}
     for tile in made.tiles:
-        if tile.unit >= counts.get((tile.kind, tile.layer), 0):
+        if tile.unit >= counts.get(tile.group, 0):
             raise InvalidInput(f"the tile {tile.key} is of a unit that its layers do not have")
     if len({tile.key for tile in made.tiles}) < len(made):
         raise InvalidInput("two of its tiles have the same key")

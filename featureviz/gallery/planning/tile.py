@@ -44,6 +44,11 @@ class Tile:
     spec: str
 
     @property
+    def group(self) -> tuple[str, str]:
+        """The key of its ``Group``: kind and layer."""
+        return self.kind, self.layer
+
+    @property
     def file(self) -> str:
         """The path of the picture in the folder of the gallery; no two tiles share one."""
         folder = make_file_name(f"{self.kind} {self.layer}", "")

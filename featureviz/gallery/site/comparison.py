@@ -122,10 +122,10 @@ def build_comparison(first: PathLike, second: PathLike, out: PathLike) -> Path:
 
 
 def _find_common(one: Atlas, two: Atlas) -> list[CommonLayer]:
-    others = {(layer.group.kind, layer.group.layer): layer for layer in two.layers}
+    others = {layer.group.key: layer for layer in two.layers}
     found = []
     for layer in one.layers:
-        other = others.get((layer.group.kind, layer.group.layer))
+        other = others.get(layer.group.key)
         pairs = _pair_units(layer, other) if other else []
         if other and pairs:
             signs = sorted({*layer.signs, *other.signs}, reverse=True)

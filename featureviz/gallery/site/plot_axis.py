@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
+BINS = 64  # most bars of a histogram
+
 
 @final
 @dataclass(frozen=True)
@@ -80,3 +82,17 @@ def draw_polyline(values: Sequence[float], low: float, high: float, *, most: int
         f"{100 * i / (len(values) - 1):.4g},{39 - 0.38 * axis.percent(value):.4g}"
         for i, value in enumerate(values) if i % step == 0 or i == len(values) - 1
     )  # fmt: skip
+
+
+def merge_bins(start: float, width: float, counts: Sequence[int]) -> dict[str, Any]:
+    """Leave out empty bins at both ends, and merge neighbours: at most ``2 n^(1/3)`` bins for n numbers (Rice's
+    rule), and at most 64.
+
+    >>> merge_bins(0.0, 0.5, [0, 1, 0, 2, 1, 4, 0])
+    {'start': 0.5, 'width': 1.0, 'counts': [1, 3, 4]}
+    """
+    filled = [i for i, count in enumerate(counts) if count]
+    first, end = filled[0], filled[-1] + 1
+    merged = -(-(end - first) // max(2, min(BINS, round(2 * sum(counts) ** (1 / 3)))))
+    sums = [sum(counts[i : min(i + merged, end)]) for i in range(first, end, merged)]
+    return {"start": start + first * width, "width": width * merged, "counts": sums}

@@ -15,6 +15,7 @@ import numpy as np
 from featureviz.files import make_file_name
 from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.planning.tile import GATE, Tile
+from featureviz.gallery.site.plot_axis import merge_bins
 from featureviz.gallery.site.views import Atlas, Layer, Picture, Unit
 from featureviz.gallery.store.reading import PHOTOGRAPHS, Example, Gallery, StoredTile
 from featureviz.naming import quote_layer
@@ -28,15 +29,14 @@ def read_atlas(gallery: Gallery) -> Atlas:
     there = {path.relative_to(gallery.folder).as_posix() for path in _walk(gallery.folder)}
     planned, made = defaultdict[tuple[str, str], list[Tile]](list), defaultdict[tuple[str, str], list[StoredTile]](list)
     for tile in gallery.plan.tiles:
-        planned[tile.kind, tile.layer].append(tile)
+        planned[tile.group].append(tile)
     for stored in gallery.tiles():
         if stored.tile.file in there:
-            made[stored.tile.kind, stored.tile.layer].append(stored)
+            made[stored.tile.group].append(stored)
     layers = []
     for group in gallery.plan.groups:
-        key = (group.kind, group.layer)
-        if planned[key]:
-            layers.append(_read_layer(gallery, group, planned[key], made[key], there))
+        if planned[group.key]:
+            layers.append(_read_layer(gallery, group, planned[group.key], made[group.key], there))
     height, width = gallery.plan.recipe.text["size"]
     recipe, photograph = gallery.plan.recipe.text, _find_size(gallery.folder, there)
     return Atlas(gallery.plan.model, recipe, gallery.about, layers, (height, width), photograph)
@@ -78,19 +78,6 @@ def _read_natural(figures: Mapping[str, Any]) -> dict[str, Any]:
     if bins and any(bins["counts"]) and bins["width"] > 0:
         known["histogram"] = merge_bins(bins["start"], bins["width"], bins["counts"])
     return known
-
-
-def merge_bins(start: float, width: float, counts: Sequence[int]) -> dict[str, Any]:
-    """Leave out empty bins at both ends, and merge neighbours: at most ``2 n^(1/3)`` bins for n numbers (Rice's rule).
-
-    >>> merge_bins(0.0, 0.5, [0, 1, 0, 2, 1, 4, 0])
-    {'start': 0.5, 'width': 1.0, 'counts': [1, 3, 4]}
-    """
-    filled = [i for i, count in enumerate(counts) if count]
-    first, end = filled[0], filled[-1] + 1
-    merged = -(-(end - first) // max(2, round(2 * sum(counts) ** (1 / 3))))
-    sums = [sum(counts[i : min(i + merged, end)]) for i in range(first, end, merged)]
-    return {"start": start + first * width, "width": width * merged, "counts": sums}
 
 
 def _drop_unknown(figures: Mapping[str, Any]) -> dict[str, Any]:

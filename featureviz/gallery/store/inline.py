@@ -8,14 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
-
 from featureviz.files import show_path
 from featureviz.gallery.planning.choosing import Group
 from featureviz.gallery.planning.plan import Plan
 from featureviz.gallery.planning.tile import GATE, Tile
+from featureviz.gallery.tiles import encode_jpeg
 from featureviz.image.picture import cover, read_picture
-from featureviz.rendering.png import to_pixels
 
 PICTURES, SIDE, QUALITY = 36, 104, 80  # how many, the pixels of their longer side, and how well JPEG keeps them
 PAIRS = " What excites a unit is at the left, what suppresses it at the right."
@@ -31,13 +29,13 @@ def draw_inline(folder: Path, plan: Plan, finished: Sequence[Finished]) -> str:
     """
     by_group: dict[tuple[str, str], dict[int, list[Finished]]] = {}
     for tile, figures in finished:
-        by_group.setdefault((tile.kind, tile.layer), {}).setdefault(tile.unit, []).append((tile, figures))
-    groups = [group for group in plan.groups if (group.kind, group.layer) in by_group]
+        by_group.setdefault(tile.group, {}).setdefault(tile.unit, []).append((tile, figures))
+    groups = [group for group in plan.groups if group.key in by_group]
     of_unit = max((len(tiles) for units in by_group.values() for tiles in units.values()), default=1)
     share = max(1, PICTURES // max(1, len(groups) * of_unit))
     parts, shown = list[str](), 0
     for group in groups[:PICTURES]:
-        units = list(by_group[group.kind, group.layer].items())
+        units = list(by_group[group.key].items())
         parts.append(_draw_group(folder, group, units[:share], len(units)))
         shown += min(share, len(units))
     total = sum(map(len, by_group.values()))
@@ -90,9 +88,7 @@ def _shrink(path: Path) -> str:
     height, width = picture.shape[-2:]
     scale = min(1.0, SIDE / max(height, width))
     small = cover(picture[None], (max(1, round(height * scale)), max(1, round(width * scale))))[0]
-    data = iio.imwrite("<bytes>", to_pixels(small), extension=".jpg", plugin="pillow", quality=QUALITY)
-    assert data is not None
-    return base64.b64encode(data).decode()
+    return base64.b64encode(encode_jpeg(small, QUALITY)).decode()
 
 
 def _soft(text: str) -> str:

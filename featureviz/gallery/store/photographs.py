@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
-
-import imageio.v3 as iio
 
 from featureviz.errors import ModelError
 from featureviz.files import PathLike, write_bytes
@@ -20,14 +17,13 @@ from featureviz.gallery.planning.tile import GATE
 from featureviz.gallery.store.index import to_text
 from featureviz.gallery.store.reading import Photograph
 from featureviz.gallery.store.writing import Store
-from featureviz.gallery.tiles import to_json
+from featureviz.gallery.tiles import encode_jpeg, to_json
 from featureviz.lab.statistics.gate_statistics import LEVELS
 from featureviz.lab.statistics.pictures import Pictures, Source
 from featureviz.lab.statistics.units.neighbours import nearest_units
 from featureviz.lab.statistics.units.unit_statistics import UnitStatistics
 from featureviz.lab.unit_weights import weight_similarity
 from featureviz.network.model import TappedModel, tapped
-from featureviz.rendering.png import to_pixels
 
 SHOWN, NEAREST = 6, 6  # photographs at each end; neighbours
 QUALITY = 90  # of JPEG
@@ -52,7 +48,7 @@ def measure_photographs(
     """
     plan.check(tapped(model))
     source = Pictures(pictures, model.input_size((224, 224))) if isinstance(pictures, str | os.PathLike) else pictures
-    units = {group.title: _list_units(plan, group) for group in plan.groups}
+    units = _list_units(plan)
     about = _describe_source(source, units, plan, most)
     with Store.hold(out, plan) as store:
         if about is not None and store.noted("photographs") == about:
@@ -72,8 +68,12 @@ def measure_photographs(
         store.note("photographs", about)
 
 
-def _list_units(plan: Plan, group: Group) -> list[int]:
-    return sorted({tile.unit for tile in plan.tiles if (tile.kind, tile.layer) == (group.kind, group.layer)})
+def _list_units(plan: Plan) -> dict[str, list[int]]:
+    """The units of each group, by its title."""
+    of_group: dict[tuple[str, str], set[int]] = {}
+    for tile in plan.tiles:
+        of_group.setdefault(tile.group, set()).add(tile.unit)
+    return {group.title: sorted(of_group.get(group.key, ())) for group in plan.groups}
 
 
 def _describe_source(
@@ -93,9 +93,7 @@ def _keep_photographs(store: Store, natural: UnitStatistics, source: Source) -> 
     rows = []
     for number, image in natural.load_pictures(source):
         photograph = Photograph(number, natural.names.get(number) or f"picture {number}")
-        file = io.BytesIO()
-        iio.imwrite(file, to_pixels(image), extension=".jpg", plugin="pillow", quality=QUALITY)
-        write_bytes(store.folder / photograph.file, file.getvalue())
+        write_bytes(store.folder / photograph.file, encode_jpeg(image, QUALITY))
         rows.append((number, to_text(photograph.name)))
     store.insert("photographs", rows)
 

@@ -99,7 +99,7 @@ class Gallery:
 
     def tiles(self, group: Group | None = None) -> list[StoredTile]:
         """The finished tiles of a group, or all, in the order of the plan."""
-        wanted = [t for t in self.plan.tiles if group is None or (t.kind, t.layer) == (group.kind, group.layer)]
+        wanted = [t for t in self.plan.tiles if group is None or t.group == group.key]
         rows = dict[str, tuple[Any, Any, float]]()
         with closing(open_index(self.folder)) as connection, telling(self.folder / INDEX):
             for start in range(0, len(wanted), _AT_ONCE):

@@ -204,9 +204,7 @@ class GateStatistics:
             name: {k: _to_half(v) if compact else v for k, v in s.tensors.items() if not compact or k in COMPACT}
             for name, s in self.sites.items()
         }
-        file = io.BytesIO()
-        torch.save({"count": self.count, "levels": list(LEVELS), "sites": sites, "about": about}, file)
-        write_bytes(target, file.getvalue())
+        save_statistics(target, {"count": self.count, "levels": list(LEVELS), "sites": sites, "about": about})
 
     @classmethod
     def load(cls, path: PathLike) -> GateStatistics:
@@ -225,6 +223,13 @@ class GateStatistics:
         lists = {key: tuple(about.get(key, ())) for key in ("classes", "class_counts")}
         skipped = tuple(Skipped(*s) for s in about.get("skipped", ()))
         return cls(sites, whole("count", saved["count"], 2), **{**about, **lists, "skipped": skipped})
+
+
+def save_statistics(path: Path, saved: Mapping[str, Any]) -> None:
+    """Write tensors and plain values that ``load_statistics`` reads."""
+    file = io.BytesIO()
+    torch.save(saved, file)
+    write_bytes(path, file.getvalue())
 
 
 def load_statistics(path: PathLike, read: Callable[[Any], T], what: str, writer: str) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from featureviz.checks import MOST, entries, finite, flag, instance, show, whole, wholes
 from featureviz.errors import InvalidInput, unknown
-from featureviz.files import PathLike, check_path, write_bytes
+from featureviz.files import PathLike, check_path
 from featureviz.lab.inputs import check_units
-from featureviz.lab.statistics.gate_statistics import LEVELS, load_statistics
+from featureviz.lab.statistics.gate_statistics import LEVELS, load_statistics, save_statistics
 from featureviz.lab.statistics.measuring import Measured, measure_all
 from featureviz.lab.statistics.pictures import Skipped, Source, load_pictures
 from featureviz.lab.statistics.streams import percentiles
@@ -209,9 +208,7 @@ class UnitStatistics:
         }
         layers = {name: layer.tensors for name, layer in self.layers.items()}
         saved = {"count": self.count, "size": list(self.size), "levels": list(LEVELS), "units": layers, "about": about}
-        file, target = io.BytesIO(), Path(check_path(path))
-        torch.save(saved, file)
-        write_bytes(target, file.getvalue())
+        save_statistics(Path(check_path(path)), saved)
 
     @classmethod
     def load(cls, path: PathLike) -> UnitStatistics:
